@@ -1,6 +1,6 @@
 import { defineConfig } from 'vitest/config'
 
-// unit: no server, any machine with Node. stores: the suites on real Cassandra and Kafka. system: the whole plane as separate processes.
+// unit: no server, any machine with Node. servers: what needs a real Kafka or Cassandra, and the whole plane on both.
 export default defineConfig({
   test: {
     projects: [
@@ -10,6 +10,18 @@ export default defineConfig({
           include: ['**/*.test.ts'],
           exclude: ['**/node_modules/**', 'dist/**', '**/*.server.test.ts', 'system-tests/**'],
           testTimeout: 15_000,
+        },
+      },
+      {
+        test: {
+          name: 'servers',
+          include: ['**/*.server.test.ts', 'system-tests/**/*.test.ts'],
+          exclude: ['**/node_modules/**', 'dist/**'],
+          globalSetup: ['system-tests/servers/global-setup.ts'],
+          testTimeout: 60_000,
+          hookTimeout: 180_000,
+          // The servers keep two cores busy as it is; one file at a time keeps their answers quick.
+          fileParallelism: false,
         },
       },
     ],

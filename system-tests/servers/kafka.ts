@@ -1,0 +1,188 @@
+import { execFile } from 'node:child_process'
+import { randomBytes } from 'node:crypto'
+import { mkdir, rm, writeFile } from 'node:fs/promises'
+import { delimiter, join } from 'node:path'
+import { promisify } from 'node:util'
+import { Kafka, logLevel, Partitioners } from 'kafkajs'
+import { fetchJars } from './fetch.ts'
+import { freePorts } from './ports.ts'
+import { launchNode, type ServerNode, type StartedNode, withPortRetry } from './server-node.ts'
+
+export interface KafkaOptions {
+  readonly brokers: 1 | 3
+  /** Each broker gets a folder in it; what an earlier start left in those is removed. */
+  readonly folder: string
+  /** Client port and controller port of each broker, in turn; default: free ones, tried again when taken meanwhile. */
+  readonly ports?: readonly number[]
+  /** Has `folder` removed when this process dies without having stopped the brokers. Default false. */
+  readonly temporary?: boolean
+}
+
+export interface KafkaServers {
+  /** `host:port` of each broker. */
+  readonly brokers: readonly string[]
+  /** The same, joined by commas. */
+  readonly bootstrap: string
+  readonly nodes: readonly ServerNode[]
+  /** Kills all brokers. The last of several would wait minutes for a quorum if it were asked politely. */
+  close(): Promise<void>
+}
+
+const host = '127.0.0.1'
+const jvmArgs = ['-Xmx256m', '-XX:+UseSerialGC', '-XX:TieredStopAtLevel=1', '-Dorg.slf4j.simpleLogger.defaultLogLevel=warn']
+
+/** Starts Kafka and waits until all brokers are in the cluster and the first group and producer have been served. */
+export async function startKafka(options: KafkaOptions): Promise<KafkaServers> {
+  const classPath = (await fetchJars('kafka')).join(delimiter)
+  return withPortRetry(async () => startOn(options.ports ?? (await freePorts(options.brokers * 2)), classPath, options))
+}
+
+async function startOn(ports: readonly number[], classPath: string, options: KafkaOptions): Promise<KafkaServers> {
+  if (ports.length !== options.brokers * 2) throw new Error(`${options.brokers} brokers need ${options.brokers * 2} ports`)
+  const cluster = planCluster(ports)
+  const nodes: StartedNode[] = []
+  const close = async () => {
+    await Promise.all(nodes.map((node) => node.kill()))
+  }
+  try {
+    const launched = await Promise.allSettled(cluster.members.map((member) => launchBroker(cluster, member, classPath, options)))
+    for (const result of launched) if (result.status === 'fulfilled') nodes.push(result.value)
+    for (const result of launched) if (result.status === 'rejected') throw result.reason
+    await Promise.all(nodes.map((node) => node.ready()))
+    const brokers = nodes.map((node) => node.address)
+    await warmUp(brokers)
+    return { brokers, bootstrap: brokers.join(','), nodes, close }
+  } catch (error) {
+    await close()
+    throw error
+  }
+}
+
+interface Member {
+  readonly id: number
+  readonly clientPort: number
+  readonly controllerPort: number
+}
+
+interface Cluster {
+  /** Of this start alone, so that an answer from someone else's broker is known as such. */
+  readonly id: string
+  readonly members: readonly Member[]
+}
+
+function planCluster(ports: readonly number[]): Cluster {
+  const members: Member[] = []
+  for (let index = 0; index < ports.length; index += 2) {
+    members.push({ id: index / 2 + 1, clientPort: ports[index] ?? 0, controllerPort: ports[index + 1] ?? 0 })
+  }
+  return { id: randomBytes(16).toString('base64url'), members }
+}
+
+async function launchBroker(cluster: Cluster, member: Member, classPath: string, options: KafkaOptions): Promise<StartedNode> {
+  const name = `kafka-${member.id}`
+  const folder = join(options.folder, name)
+  const address = `${host}:${member.clientPort}`
+  await rm(folder, { recursive: true, force: true })
+  await mkdir(folder, { recursive: true })
+  await writeFile(join(folder, 'server.properties'), brokerProperties(cluster, member))
+  const format = ['-cp', classPath, 'kafka.tools.StorageTool', 'format', '-t', cluster.id, '-c', 'server.properties']
+  await promisify(execFile)('java', [...jvmArgs, ...format], { cwd: folder })
+  return launchNode({
+    name,
+    address,
+    folder,
+    command: 'java',
+    args: [...jvmArgs, '-cp', classPath, 'kafka.Kafka', 'server.properties'],
+    ...(options.temporary ? { removeWhenOrphaned: options.folder } : {}),
+    probe: () => probeBroker(address, { clusterId: cluster.id, brokerId: member.id }),
+  })
+}
+
+function brokerProperties(cluster: Cluster, member: Member): string {
+  const memberCount = cluster.members.length
+  const inSyncMin = memberCount > 1 ? 2 : 1
+  const properties: Record<string, string | number | boolean> = {
+    'process.roles': 'broker,controller',
+    'node.id': member.id,
+    'controller.quorum.voters': cluster.members.map(({ id, controllerPort }) => `${id}@${host}:${controllerPort}`).join(','),
+    listeners: `PLAINTEXT://${host}:${member.clientPort},CONTROLLER://${host}:${member.controllerPort}`,
+    'advertised.listeners': `PLAINTEXT://${host}:${member.clientPort}`,
+    'controller.listener.names': 'CONTROLLER',
+    'listener.security.protocol.map': 'CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT',
+    // In the broker's working folder.
+    'log.dirs': 'data',
+    'default.replication.factor': memberCount,
+    'min.insync.replicas': inSyncMin,
+    'offsets.topic.replication.factor': memberCount,
+    // The default of 50 partitions costs seconds at the first group.
+    'offsets.topic.num.partitions': 4,
+    'transaction.state.log.replication.factor': memberCount,
+    'transaction.state.log.min.isr': inSyncMin,
+    'transaction.state.log.num.partitions': 4,
+    'share.coordinator.state.topic.replication.factor': memberCount,
+    'share.coordinator.state.topic.min.isr': inSyncMin,
+    'group.initial.rebalance.delay.ms': 0,
+    // A mistyped topic is an error, as in production.
+    'auto.create.topics.enable': false,
+    'broker.session.timeout.ms': 6000,
+    'broker.heartbeat.interval.ms': 1000,
+  }
+  return Object.entries(properties)
+    .map(([key, value]) => `${key}=${value}\n`)
+    .join('')
+}
+
+/** Asks one broker for the cluster's metadata. Throws unless it answers, and, where wanted, as itself and a member. */
+export async function probeBroker(
+  address: string,
+  want?: { readonly clusterId: string; readonly brokerId: number },
+): Promise<void> {
+  const admin = client([address]).admin()
+  try {
+    await admin.connect()
+    const { clusterId, brokers } = await admin.describeCluster()
+    if (want === undefined) return
+    if (clusterId !== want.clusterId) throw new Error(`${address} belongs to another cluster, ${clusterId}`)
+    if (!brokers.some(({ nodeId }) => nodeId === want.brokerId)) throw new Error(`broker ${want.brokerId} has not joined yet`)
+  } finally {
+    await admin.disconnect()
+  }
+}
+
+/** The first group and the first producer id take a fresh cluster half a second and more: have that behind us. */
+async function warmUp(brokers: readonly string[]): Promise<void> {
+  const topic = 'warm-up'
+  const groupId = 'warm-up'
+  const kafka = client(brokers, 20)
+  const admin = kafka.admin()
+  const producer = kafka.producer({ idempotent: true, createPartitioner: Partitioners.DefaultPartitioner })
+  const consumer = kafka.consumer({ groupId, maxWaitTimeInMs: 100 })
+  try {
+    await Promise.all([admin.connect(), producer.connect(), consumer.connect()])
+    await admin.createTopics({ topics: [{ topic, numPartitions: 1 }], waitForLeaders: true })
+    await producer.send({ topic, acks: -1, messages: [{ value: 'warm' }] })
+    await consumer.subscribe({ topic, fromBeginning: true })
+    const received = Promise.withResolvers<void>()
+    consumer.on('consumer.crash', ({ payload }) => received.reject(payload.error))
+    await consumer.run({
+      eachMessage: async () => received.resolve(),
+    })
+    await received.promise
+  } finally {
+    await Promise.all([consumer.disconnect(), producer.disconnect()])
+    await admin.deleteGroups([groupId]).catch(() => undefined)
+    await admin.deleteTopics({ topics: [topic] }).catch(() => undefined)
+    await admin.disconnect()
+  }
+}
+
+function client(brokers: readonly string[], retries = 0): Kafka {
+  return new Kafka({
+    clientId: 'server-launcher',
+    brokers: [...brokers],
+    logLevel: logLevel.NOTHING,
+    connectionTimeout: 2_000,
+    requestTimeout: 5_000,
+    retry: { retries, initialRetryTime: 100, maxRetryTime: 1_000 },
+  })
+}
