@@ -18,6 +18,8 @@ export default defineConfig({
           include: ['**/*.server.test.ts', 'system-tests/**/*.test.ts'],
           exclude: ['**/node_modules/**', 'dist/**'],
           globalSetup: ['system-tests/servers/global-setup.ts'],
+          // Each kafkajs client sets one timer that Node warns about.
+          execArgv: ['--disable-warning=TimeoutNegativeWarning'],
           testTimeout: 60_000,
           hookTimeout: 180_000,
           // The servers keep two cores busy as it is; one file at a time keeps their answers quick.

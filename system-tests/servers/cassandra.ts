@@ -1,6 +1,7 @@
 import { mkdir, rm, writeFile } from 'node:fs/promises'
 import { delimiter, join } from 'node:path'
 import process from 'node:process'
+import { setTimeout as delay } from 'node:timers/promises'
 import { pathToFileURL } from 'node:url'
 import { Client, policies, types } from 'cassandra-driver'
 import { cassandraJvmArgs, cassandraLogging, cassandraYaml } from './cassandra-settings.ts'
@@ -14,7 +15,7 @@ export interface CassandraOptions {
   readonly nodes: 1 | 3
   /** Each node gets a folder in it; what an earlier start left in those is removed. */
   readonly folder: string
-  /** Native port and storage port, the same on all nodes; default: free ones, tried again when taken meanwhile. */
+  /** Native port and storage port, the same on all nodes; default: free ones, and others when one is taken meanwhile. */
   readonly ports?: readonly number[]
   /** Has `folder` removed when this process dies without having stopped the nodes. Default false. */
   readonly temporary?: boolean
@@ -22,7 +23,7 @@ export interface CassandraOptions {
 
 /** What a driver needs to connect. */
 export interface CassandraAddresses {
-  readonly contactPoints: readonly string[]
+  readonly contactPoints: string[]
   readonly port: number
   readonly localDataCenter: string
 }
@@ -44,11 +45,12 @@ export const localDataCenter = 'datacenter1'
 export async function startCassandra(options: CassandraOptions): Promise<CassandraServers> {
   const classPath = (await fetchJars('cassandra')).join(delimiter)
   const hosts = Array.from({ length: options.nodes }, (_, index) => `127.0.0.${index + 1}`)
-  return withPortRetry(async () => startOn(hosts, options.ports ?? (await freePorts(2, hosts)), classPath, options))
+  if (options.ports !== undefined) return startOn(hosts, options.ports, classPath, options)
+  return withPortRetry(async () => startOn(hosts, await freePorts(2, hosts), classPath, options))
 }
 
 async function startOn(
-  hosts: readonly string[],
+  hosts: string[],
   ports: readonly number[],
   classPath: string,
   options: CassandraOptions,
@@ -139,7 +141,7 @@ async function provideQuorum(hosts: readonly string[], port: number): Promise<vo
         break
       } catch (error) {
         if (attempt === attemptCountMax) throw new Error('the Cassandra nodes do not reach one another', { cause: error })
-        await new Promise((resolve) => setTimeout(resolve, pauseMs))
+        await delay(pauseMs)
       }
     }
     await first.execute(`DROP KEYSPACE ${keyspace}`)

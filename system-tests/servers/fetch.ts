@@ -32,10 +32,10 @@ const temporaryPrefix = '.fetching-'
 export interface FetchOptions {
   /** Folder that keeps the jars; default: `cacheFolder()`. */
   readonly cache?: string
-  /** Runs one download of the jars of `pomFile` into `targetFolder`; default: Maven. Tests give their own. */
-  readonly download?: (pomFile: string, targetFolder: string) => Promise<void>
   /** Pause before the second attempt, twice as long before the third; default 3 s. */
   readonly retryPauseMs?: number
+  /** Gets a line when a download begins; default: stderr. */
+  readonly say?: (line: string) => void
 }
 
 /** `PUSHPLANE_SERVERS_CACHE`, or a folder in the user's cache folder: a fresh clone finds what an older one has fetched. */
@@ -63,14 +63,13 @@ async function fetchInTurn(kind: ServerKind, options: FetchOptions): Promise<str
   const artifact = artifacts[kind]
   const folder = join(cache, artifact.version)
   const present = await completeJars(folder)
-  if (options.download === undefined) await requireTools({ maven: present === undefined })
+  await requireTools({ maven: present === undefined })
   if (present !== undefined) return present
 
   await mkdir(cache, { recursive: true })
   await removeAbandoned(cache)
-  if (options.download === undefined)
-    process.stderr.write(`fetching ${artifact.version} from Maven Central into ${cache} (once, about a minute)\n`)
-  const download = options.download ?? runMaven
+  const say = options.say ?? ((line: string) => process.stderr.write(`${line}\n`))
+  say(`fetching ${artifact.version} from Maven Central into ${cache} (once, about a minute)`)
   for (let attempt = 1; ; attempt++) {
     const temporary = await mkdtemp(join(cache, `${temporaryPrefix}${artifact.version}-`))
     try {
@@ -78,7 +77,7 @@ async function fetchInTurn(kind: ServerKind, options: FetchOptions): Promise<str
       const target = join(temporary, 'lib')
       await mkdir(target)
       await writeFile(pomFile, pom(artifact))
-      await download(pomFile, target)
+      await runMaven(pomFile, target)
       await writeFile(join(target, listName), JSON.stringify(await sizes(target)))
       await putInPlace(target, folder)
       const jars = await completeJars(folder)

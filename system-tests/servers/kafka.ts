@@ -2,6 +2,7 @@ import { execFile } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { mkdir, rm, writeFile } from 'node:fs/promises'
 import { delimiter, join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import { Kafka, logLevel, Partitioners } from 'kafkajs'
 import { fetchJars } from './fetch.ts'
@@ -12,7 +13,7 @@ export interface KafkaOptions {
   readonly brokers: 1 | 3
   /** Each broker gets a folder in it; what an earlier start left in those is removed. */
   readonly folder: string
-  /** Client port and controller port of each broker, in turn; default: free ones, tried again when taken meanwhile. */
+  /** Client port and controller port of each broker, in turn; default: free ones, and others when one is taken meanwhile. */
   readonly ports?: readonly number[]
   /** Has `folder` removed when this process dies without having stopped the brokers. Default false. */
   readonly temporary?: boolean
@@ -20,7 +21,7 @@ export interface KafkaOptions {
 
 export interface KafkaServers {
   /** `host:port` of each broker. */
-  readonly brokers: readonly string[]
+  readonly brokers: string[]
   /** The same, joined by commas. */
   readonly bootstrap: string
   readonly nodes: readonly ServerNode[]
@@ -29,12 +30,14 @@ export interface KafkaServers {
 }
 
 const host = '127.0.0.1'
+const warmUpTimeoutMs = 60_000
 const jvmArgs = ['-Xmx256m', '-XX:+UseSerialGC', '-XX:TieredStopAtLevel=1', '-Dorg.slf4j.simpleLogger.defaultLogLevel=warn']
 
 /** Starts Kafka and waits until all brokers are in the cluster and the first group and producer have been served. */
 export async function startKafka(options: KafkaOptions): Promise<KafkaServers> {
   const classPath = (await fetchJars('kafka')).join(delimiter)
-  return withPortRetry(async () => startOn(options.ports ?? (await freePorts(options.brokers * 2)), classPath, options))
+  if (options.ports !== undefined) return startOn(options.ports, classPath, options)
+  return withPortRetry(async () => startOn(await freePorts(options.brokers * 2), classPath, options))
 }
 
 async function startOn(ports: readonly number[], classPath: string, options: KafkaOptions): Promise<KafkaServers> {
@@ -86,7 +89,13 @@ async function launchBroker(cluster: Cluster, member: Member, classPath: string,
   await mkdir(folder, { recursive: true })
   await writeFile(join(folder, 'server.properties'), brokerProperties(cluster, member))
   const format = ['-cp', classPath, 'kafka.tools.StorageTool', 'format', '-t', cluster.id, '-c', 'server.properties']
-  await promisify(execFile)('java', [...jvmArgs, ...format], { cwd: folder })
+  await promisify(execFile)('java', [...jvmArgs, ...format], { cwd: folder }).catch(
+    (error: { stdout?: string; stderr?: string }) => {
+      throw new Error(`the storage of ${name} could not be formatted:\n${error.stderr ?? ''}${error.stdout ?? ''}`, {
+        cause: error,
+      })
+    },
+  )
   return launchNode({
     name,
     address,
@@ -157,18 +166,26 @@ async function warmUp(brokers: readonly string[]): Promise<void> {
   const admin = kafka.admin()
   const producer = kafka.producer({ idempotent: true, createPartitioner: Partitioners.DefaultPartitioner })
   const consumer = kafka.consumer({ groupId, maxWaitTimeInMs: 100 })
+  const timer = new AbortController()
+  const tooLate = delay(warmUpTimeoutMs, undefined, { signal: timer.signal }).then(() => {
+    throw new Error(`Kafka on ${brokers.join(', ')} did not serve its first group within ${warmUpTimeoutMs} ms`)
+  })
+  tooLate.catch(() => undefined)
   try {
     await Promise.all([admin.connect(), producer.connect(), consumer.connect()])
     await admin.createTopics({ topics: [{ topic, numPartitions: 1 }], waitForLeaders: true })
     await producer.send({ topic, acks: -1, messages: [{ value: 'warm' }] })
     await consumer.subscribe({ topic, fromBeginning: true })
     const received = Promise.withResolvers<void>()
-    consumer.on('consumer.crash', ({ payload }) => received.reject(payload.error))
-    await consumer.run({
-      eachMessage: async () => received.resolve(),
+    received.promise.catch(() => undefined)
+    consumer.on('consumer.crash', ({ payload }) => {
+      // While the coordinator loads, the consumer gives up now and then and starts again by itself.
+      if (!payload.restart) received.reject(payload.error)
     })
-    await received.promise
+    await consumer.run({ eachMessage: async () => received.resolve() })
+    await Promise.race([received.promise, tooLate])
   } finally {
+    timer.abort()
     await Promise.all([consumer.disconnect(), producer.disconnect()])
     await admin.deleteGroups([groupId]).catch(() => undefined)
     await admin.deleteTopics({ topics: [topic] }).catch(() => undefined)

@@ -57,7 +57,7 @@ export async function openSharedServers(options: SharedServersOptions): Promise<
   const [kafka, cassandra] = await Promise.allSettled([
     givenKafka
       ? runningKafka(givenKafka)
-      : started('Kafka', startKafka({ brokers: options.kafka, ...inFolder })).then((servers) => [...servers.brokers]),
+      : started('Kafka', startKafka({ brokers: options.kafka, ...inFolder })).then(({ brokers }) => brokers),
     givenCassandra
       ? runningCassandra(givenCassandra)
       : started('Cassandra', startCassandra({ nodes: options.cassandra, ...inFolder })).then(
