@@ -1,0 +1,38 @@
+import type { Clock } from './clock.ts'
+
+/** Permits so much a second, and a burst after a pause. */
+export interface TokenBucket {
+  /** Takes `count` tokens (default 1) if all are there; false, and nothing taken, otherwise. */
+  take(count?: number): boolean
+  /** Milliseconds, rounded up, until `count` tokens (default 1) are there; Infinity above the burst. Takes none. */
+  waitMs(count?: number): number
+}
+
+/** Starts full. `burst` is the most it holds. */
+export function createTokenBucket(options: { ratePerSecond: number; burst: number; clock: Clock }): TokenBucket {
+  const { ratePerSecond, burst, clock } = options
+  if (!(ratePerSecond > 0) || !(burst >= 1)) throw new RangeError(`a bucket of ${burst} with ${ratePerSecond}/s permits nothing`)
+  let tokens = burst
+  let filledAt = clock.monotonic()
+
+  const fill = () => {
+    const at = clock.monotonic()
+    tokens = Math.min(burst, tokens + ((at - filledAt) / 1000) * ratePerSecond)
+    filledAt = at
+  }
+
+  return {
+    take(count = 1) {
+      fill()
+      // Sums of fractions may miss a whole token by a hair.
+      if (tokens + 1e-6 < count) return false
+      tokens = Math.max(0, tokens - count)
+      return true
+    },
+    waitMs(count = 1) {
+      if (count > burst) return Number.POSITIVE_INFINITY
+      fill()
+      return Math.ceil(Math.max(0, ((count - tokens - 1e-6) / ratePerSecond) * 1000))
+    },
+  }
+}
