@@ -1,0 +1,184 @@
+import { type Clock, systemClock } from './clock.ts'
+import { createEmitter } from './emitter.ts'
+import { createHandlers, type Handled, type HandlersByClass } from './handlers.ts'
+import { type Random, systemRandom } from './random.ts'
+import { type BackoffBounds, createReconnectPolicy, defaultBackoff } from './reconnect.ts'
+import { createSeen, type SeenStore } from './seen.ts'
+import { openSessions, type Sessions } from './sessions.ts'
+import { type OpenSocket, openGlobalSocket } from './socket.ts'
+
+/** How a device connects and what it does with messages. Only the first three are needed. */
+export interface DeviceOptions {
+  /** `wss://…/v1/connect`; plain `ws:` on loopback. */
+  readonly url: string
+  /** The credential: a JWT, or `dev:<device>` / `dev:<device>/<account>` in a development set-up. A function is asked before each attempt. */
+  readonly token: string | (() => string | Promise<string>)
+  /** Handles the messages; see `Handler`. */
+  readonly onMessage: HandlersByClass
+  /** `none`: this device never answers, and a publisher learns no more than that a message was written. Default: it answers. */
+  readonly acks?: 'none'
+  /** Remembers recovery commands over restarts of the process. Default: they are remembered as long as the process lives. */
+  readonly seenStore?: SeenStore
+  readonly backoff?: Partial<BackoffBounds>
+  readonly bounds?: Partial<DeviceBounds>
+  readonly openSocket?: OpenSocket
+  readonly clock?: Clock
+  readonly random?: Random
+}
+
+/** Every wait and every memory of a device. */
+export interface DeviceBounds {
+  /** For `token` to come. Then the attempt has failed. Default 30,000. */
+  readonly tokenTimeoutMs: number
+  /** From opening a connection to `welcome`. Then the attempt has failed. Default 15,000. */
+  readonly welcomeTimeoutMs: number
+  /** For the edge to answer our close. Then the connection is let go. Default 1,000. */
+  readonly closeTimeoutMs: number
+  /** After a newer session has opened: for handlers to answer on the older one. Then their answers go over the newer one. Default 5,000. */
+  readonly lingerMs: number
+  /** Answers kept while there is no session. Above it the oldest is forgotten: its message comes again. Default 1,024. */
+  readonly owedAnswersMax: number
+  /** Ids remembered so that repeats are not handled again. Above it the oldest are forgotten. Default 10,000. */
+  readonly seenMax: number
+  /** Messages of one class that wait for their handler. Above it a message is left unanswered: it comes again. Default 256. */
+  readonly queuedMax: number
+  /** For one answer of `seenStore`. Then the command runs without it. Default 2,000. */
+  readonly seenStoreTimeoutMs: number
+}
+
+export const defaultBounds: DeviceBounds = {
+  tokenTimeoutMs: 30_000,
+  welcomeTimeoutMs: 15_000,
+  closeTimeoutMs: 1_000,
+  lingerMs: 5_000,
+  owedAnswersMax: 1_024,
+  seenMax: 10_000,
+  queuedMax: 256,
+  seenStoreTimeoutMs: 2_000,
+}
+
+/** What a device tells those who listen. */
+export interface DeviceEvents {
+  /** A session is open. `serverTime` in microseconds since the Unix epoch. */
+  welcome: { sessionId: string; deviceId: string; serverTime: number }
+  /** A message came, and this became of it here. */
+  message: { id: string; outcome: Handled }
+  /** The session will end; the device moves to another one when its slot begins. */
+  goaway: { reason: string; reconnectAfterMs: number }
+  /** There is no session. The next attempt comes after `retryInMs`. Code 1006: the connection broke, or never came about. */
+  disconnected: { code: number; reason: string; retryInMs: number }
+  /** The server refuses this device until something changes; nothing is tried any more. */
+  stopped: { code: number; reason: string }
+  /** Something is not as it should be, and the device goes on all the same. */
+  problem: { reason: string; message: string }
+}
+
+/** `open`: a session is there. `waiting`: for the next attempt. `stopped`: by the server. `closed`: by the app. */
+export type DeviceState = 'connecting' | 'open' | 'waiting' | 'stopped' | 'closed'
+
+/** How often things have happened since the device was created. */
+export type DeviceCounts = Record<Handled | 'sessions' | 'problems', number>
+
+export interface Device {
+  readonly state: DeviceState
+  readonly counts: Readonly<DeviceCounts>
+  /** Calls `listener` at each such event until the returned function is called. */
+  on<Name extends keyof DeviceEvents>(name: Name, listener: (event: DeviceEvents[Name]) => void): () => void
+  /**
+   * Takes no more messages, lets running handlers return and answer for up to `graceMs` (default 2,000), and ends the session. What has
+   * not started by then comes again at the next connect. Safe to repeat.
+   */
+  close(options?: { graceMs?: number }): Promise<void>
+}
+
+/** Connects a device and keeps it connected until `close`, or until the server refuses it. Throws when `url` is no WebSocket address. */
+export function connectDevice(options: DeviceOptions): Device {
+  const clock = options.clock ?? systemClock
+  const bounds = { ...defaultBounds, ...options.bounds }
+  const { token } = options
+  checkUrl(options.url)
+
+  const emitter = createEmitter<DeviceEvents>()
+  const counts: DeviceCounts = { handled: 0, refused: 0, expired: 0, repeated: 0, overflowed: 0, sessions: 0, problems: 0 }
+  let ending: 'stopped' | 'closed' | undefined
+  let closing: Promise<void> | undefined
+
+  const handlers = createHandlers({
+    handlers: options.onMessage,
+    seen: createSeen(bounds.seenMax),
+    seenStore: options.seenStore,
+    seenStoreTimeoutMs: bounds.seenStoreTimeoutMs,
+    clock,
+    queuedMax: bounds.queuedMax,
+    isExpired(expireTime) {
+      const serverTime = sessions.serverTime()
+      return serverTime !== undefined && serverTime > expireTime
+    },
+    onAnswer(answer) {
+      if (options.acks !== 'none') sessions.answer(answer)
+    },
+    onHandled(outcome, id) {
+      counts[outcome] += 1
+      if (outcome === 'overflowed') sessions.release(id)
+      emitter.emit('message', { id, outcome })
+    },
+    onStoreFailure: (message) => problem('SEEN_STORE_FAILED', message),
+  })
+
+  const sessions: Sessions = openSessions({
+    url: options.url,
+    token: typeof token === 'string' ? () => token : token,
+    takesAnswers: options.acks !== 'none',
+    openSocket: options.openSocket ?? openGlobalSocket,
+    clock,
+    policy: createReconnectPolicy(options.random ?? systemRandom, { ...defaultBackoff, ...options.backoff }),
+    bounds,
+    events: {
+      welcome(frame) {
+        counts.sessions += 1
+        emitter.emit('welcome', { sessionId: frame.session_id, deviceId: frame.device_id, serverTime: frame.server_time })
+      },
+      message: (frame) => handlers.receive(frame),
+      goaway: (frame) => emitter.emit('goaway', { reason: frame.reason, reconnectAfterMs: frame.reconnect_after_ms }),
+      disconnected: (event) => emitter.emit('disconnected', event),
+      stopped(event) {
+        ending ??= 'stopped'
+        void handlers.stop()
+        emitter.emit('stopped', event)
+      },
+      problem,
+    },
+  })
+
+  function problem(reason: string, message: string): void {
+    counts.problems += 1
+    emitter.emit('problem', { reason, message })
+  }
+
+  async function close(graceMs: number): Promise<void> {
+    ending = 'closed'
+    const grace = Promise.withResolvers<void>()
+    const timer = clock.after(graceMs, grace.resolve)
+    await Promise.race([handlers.stop(), grace.promise])
+    timer.cancel()
+    await sessions.close('the device closes')
+  }
+
+  return {
+    get state() {
+      if (ending !== undefined) return ending
+      return sessions.state === 'ended' ? 'stopped' : sessions.state
+    },
+    counts,
+    on: emitter.on,
+    close(closeOptions) {
+      closing ??= close(closeOptions?.graceMs ?? 2_000)
+      return closing
+    },
+  }
+}
+
+function checkUrl(url: string): void {
+  const protocol = URL.canParse(url) ? new URL(url).protocol : ''
+  if (protocol !== 'ws:' && protocol !== 'wss:') throw new TypeError(`${url} is no WebSocket address; expected ws:// or wss://`)
+}

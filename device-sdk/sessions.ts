@@ -1,0 +1,277 @@
+import type { ErrorFrame, GoawayFrame, MessageFrame, WelcomeFrame } from '../gen/push/v1/device.ts'
+import { type Answer, createAnswers } from './answers.ts'
+import type { Clock, Timer } from './clock.ts'
+import { ABNORMAL_CLOSE, type Connection, type ConnectionEnding, openConnection } from './connection.ts'
+import { isFinalClose, type ReconnectPolicy } from './reconnect.ts'
+import type { OpenSocket } from './socket.ts'
+import { subprotocolsFor } from './subprotocols.ts'
+
+/** What the sessions tell the device. */
+export interface SessionsEvents {
+  welcome(frame: WelcomeFrame): void
+  message(frame: MessageFrame): void
+  goaway(frame: GoawayFrame): void
+  /** The device has no session; the next attempt comes after `retryInMs`. */
+  disconnected(event: { code: number; reason: string; retryInMs: number }): void
+  /** The server said that coming back is of no use. Nothing is tried any more. */
+  stopped(event: { code: number; reason: string }): void
+  /** Something that goes on all the same, for the app's developer to read. */
+  problem(reason: string, message: string): void
+}
+
+export interface SessionsOptions {
+  readonly url: string
+  readonly token: () => string | Promise<string>
+  readonly takesAnswers: boolean
+  readonly openSocket: OpenSocket
+  readonly clock: Clock
+  readonly policy: ReconnectPolicy
+  readonly bounds: SessionsBounds
+  readonly events: SessionsEvents
+}
+
+export interface SessionsBounds {
+  readonly tokenTimeoutMs: number
+  readonly welcomeTimeoutMs: number
+  readonly closeTimeoutMs: number
+  readonly lingerMs: number
+  readonly owedAnswersMax: number
+}
+
+/** The device's sessions over time: one is open, and for a while the one before it or the one after it as well. */
+export interface Sessions {
+  readonly state: 'connecting' | 'open' | 'waiting' | 'ended'
+  /** The edge's clock, in microseconds since the Unix epoch; undefined until a session has been open. */
+  serverTime(): number | undefined
+  /** Sends the answer on the session that brought the message, or the next best; owes it while there is none. */
+  answer(answer: Answer): void
+  /** No answer will come for this delivery of the message. */
+  release(id: string): void
+  /** Sends what is owed and ends all sessions. Resolves when they have ended. */
+  close(reason: string): Promise<void>
+}
+
+/** One session and what it still waits for. */
+interface Stay {
+  readonly connection: Connection
+  readonly unanswered: Set<string>
+  /** When the slot that goaway gave begins, by the monotonic clock. */
+  slotAt: number | undefined
+}
+
+export function openSessions(options: SessionsOptions): Sessions {
+  const { clock, events, policy, bounds } = options
+  const waiting = createAnswers(bounds.owedAnswersMax)
+  const stays = new Set<Stay>()
+  let current: Stay | undefined
+  let next: Stay | undefined
+  let leaving: Stay | undefined
+  /** Names the attempt that waits for its token, so that one that was given up is not taken further. */
+  let dialing: object | undefined
+  let retryTimer: Timer | undefined
+  let slotTimer: Timer | undefined
+  let lingerTimer: Timer | undefined
+  let elsewhere: string | undefined
+  let lastError: ErrorFrame | undefined
+  let over = false
+  /** Tells the time also while no session is open. */
+  let timekeeper: Connection | undefined
+  const allEnded = Promise.withResolvers<void>()
+
+  function retryIn(delayMs: number): void {
+    retryTimer?.cancel()
+    retryTimer = clock.after(delayMs, () => {
+      retryTimer = undefined
+      void connect()
+    })
+  }
+
+  async function connect(): Promise<void> {
+    const attempt = {}
+    dialing = attempt
+    let protocols: string[]
+    try {
+      protocols = subprotocolsFor(await inTime(options.token, bounds.tokenTimeoutMs, clock))
+    } catch (error) {
+      if (dialing !== attempt) return
+      dialing = undefined
+      const reason = `no token: ${error instanceof Error ? error.message : String(error)}`
+      comeBackAfter({ code: ABNORMAL_CLOSE, reason, openMs: 0, slotAt: undefined })
+      return
+    }
+    if (dialing !== attempt) return
+    dialing = undefined
+    const url = urlOf(elsewhere ?? options.url)
+    elsewhere = undefined
+    next = open(url, protocols)
+  }
+
+  function urlOf(address: string): string {
+    if (options.takesAnswers) return address
+    const url = new URL(address)
+    url.searchParams.set('acks', 'none')
+    return url.href
+  }
+
+  function open(url: string, protocols: string[]): Stay {
+    const { openSocket } = options
+    const connection = openConnection({
+      url,
+      protocols,
+      openSocket,
+      clock,
+      ...bounds,
+      events: {
+        welcome: (frame) => welcomed(stay, frame),
+        message(frame) {
+          for (const other of stays) other.unanswered.delete(frame.id)
+          if (options.takesAnswers) stay.unanswered.add(frame.id)
+          events.message(frame)
+        },
+        goaway: (frame) => toldToLeave(stay, frame),
+        error(frame) {
+          lastError = frame
+          events.problem(frame.reason, frame.message)
+        },
+        badFrame: (reason, message) => events.problem(reason, message),
+        answerDropped: () => events.problem('ANSWER_DROPPED', 'too many answers are owed; the oldest was forgotten'),
+        ended: (ending) => ended(stay, ending),
+      },
+    })
+    const stay: Stay = { connection, unanswered: new Set(), slotAt: undefined }
+    stays.add(stay)
+    return stay
+  }
+
+  function welcomed(stay: Stay, frame: WelcomeFrame): void {
+    lastError = undefined
+    slotTimer?.cancel()
+    next = undefined
+    const before = current
+    current = stay
+    timekeeper = stay.connection
+    for (const answer of waiting.takeUnproven()) stay.connection.answer(answer)
+    if (before !== undefined) leave(before)
+    events.welcome(frame)
+  }
+
+  /** Make before break: the newer session is open. Handlers that still work for the older one may answer there for a moment. */
+  function leave(stay: Stay): void {
+    if (leaving !== undefined) finishLeaving()
+    leaving = stay
+    lingerTimer = clock.after(bounds.lingerMs, finishLeaving)
+    if (stay.unanswered.size === 0) finishLeaving()
+  }
+
+  function finishLeaving(): void {
+    lingerTimer?.cancel()
+    const stay = leaving
+    leaving = undefined
+    stay?.connection.close('moved to a newer session')
+  }
+
+  function toldToLeave(stay: Stay, frame: GoawayFrame): void {
+    if (over || stay === leaving) return
+    stay.slotAt = clock.monotonic() + frame.reconnect_after_ms
+    elsewhere = frame.endpoint === undefined ? undefined : acceptable(frame.endpoint)
+    if (stay === current) {
+      slotTimer?.cancel()
+      slotTimer = clock.after(frame.reconnect_after_ms, () => {
+        if (dialing === undefined && next === undefined && retryTimer === undefined) void connect()
+      })
+    }
+    events.goaway(frame)
+  }
+
+  /** The token goes wherever the device connects: never over plain text when the app asked for TLS. */
+  function acceptable(endpoint: string): string | undefined {
+    const protocol = URL.canParse(endpoint) ? new URL(endpoint).protocol : ''
+    if (protocol === 'wss:' || (protocol === 'ws:' && new URL(options.url).protocol === 'ws:')) return endpoint
+    events.problem('ENDPOINT_REFUSED', `goaway names an endpoint that this device does not go to: ${endpoint.slice(0, 200)}`)
+    return undefined
+  }
+
+  function ended(stay: Stay, ending: ConnectionEnding): void {
+    stays.delete(stay)
+    for (const answer of ending.answers) answerAnywhere(answer)
+    const role = stay === current ? 'current' : stay === next ? 'next' : 'leaving'
+    if (stay === current) {
+      current = undefined
+      slotTimer?.cancel()
+    }
+    if (stay === next) next = undefined
+    if (stay === leaving) {
+      leaving = undefined
+      lingerTimer?.cancel()
+    }
+    if (over && stays.size === 0) allEnded.resolve()
+    if (over || role === 'leaving') return
+    const { code, reason } = ending
+    if (isFinalClose(code)) {
+      const words = reason || lastError?.message || 'the server refuses this device'
+      void close('stopped')
+      events.stopped({ code, reason: words })
+    } else if (role === 'current' && (dialing !== undefined || next !== undefined)) {
+      // The newer session is on its way: that may be the very reason why this one ended.
+      events.disconnected({ code, reason, retryInMs: 0 })
+    } else {
+      comeBackAfter({ code, reason, openMs: stay.connection.openMs, slotAt: stay.slotAt })
+    }
+  }
+
+  function comeBackAfter(ending: { code: number; reason: string; openMs: number; slotAt: number | undefined }): void {
+    const { code, reason, openMs, slotAt } = ending
+    const retryInMs = policy.after({ code, openMs, slotInMs: slotAt === undefined ? undefined : slotAt - clock.monotonic() })
+    retryIn(retryInMs)
+    if (current === undefined) events.disconnected({ code, reason, retryInMs })
+    else events.problem('RECONNECT_FAILED', `the newer session did not open (${code} ${reason}); the older one goes on`)
+  }
+
+  function answerAnywhere(answer: Answer): void {
+    if (current?.connection.alive) current.connection.answer(answer)
+    else if (!waiting.owe(answer)) events.problem('ANSWER_DROPPED', 'too many answers are owed; the oldest was forgotten')
+  }
+
+  async function close(reason: string): Promise<void> {
+    over = true
+    dialing = undefined
+    retryTimer?.cancel()
+    slotTimer?.cancel()
+    lingerTimer?.cancel()
+    for (const stay of stays) stay.connection.close(reason)
+    if (stays.size > 0) await allEnded.promise
+  }
+
+  void connect()
+  return {
+    get state() {
+      if (over) return 'ended'
+      if (current !== undefined) return 'open'
+      return next !== undefined || dialing !== undefined ? 'connecting' : 'waiting'
+    },
+    serverTime: () => timekeeper?.serverTime(),
+    answer(answer) {
+      const origin = [...stays].find((stay) => stay.unanswered.delete(answer.id) && stay.connection.alive)
+      if (origin === undefined) answerAnywhere(answer)
+      else origin.connection.answer(answer)
+      if (leaving !== undefined && leaving.unanswered.size === 0) finishLeaving()
+    },
+    release(id) {
+      for (const stay of stays) stay.unanswered.delete(id)
+      if (leaving !== undefined && leaving.unanswered.size === 0) finishLeaving()
+    },
+    close,
+  }
+}
+
+async function inTime(call: () => string | Promise<string>, timeoutMs: number, clock: Clock): Promise<string> {
+  let timer: Timer | undefined
+  const late = new Promise<never>((_, reject) => {
+    timer = clock.after(timeoutMs, () => reject(new Error(`none came within ${timeoutMs} ms`)))
+  })
+  try {
+    return await Promise.race([(async () => call())(), late])
+  } finally {
+    timer?.cancel()
+  }
+}

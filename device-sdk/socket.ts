@@ -1,0 +1,16 @@
+/**
+ * What the SDK needs of a WebSocket: the part that browsers, Node's own `WebSocket` and the package `ws` have in common.
+ */
+export interface Socket {
+  send(text: string): void
+  close(code?: number, reason?: string): void
+  addEventListener(type: 'message', listener: (event: { data: unknown }) => void): void
+  addEventListener(type: 'close', listener: (event: { code: number; reason: string }) => void): void
+  addEventListener(type: 'error', listener: (event: unknown) => void): void
+}
+
+/** Opens a socket; it may still be connecting when this returns. Throws when the address cannot be one. */
+export type OpenSocket = (url: string, protocols: string[]) => Socket
+
+/** Opens the WebSocket that the browser or Node brings. */
+export const openGlobalSocket: OpenSocket = (url, protocols) => new globalThis.WebSocket(url, protocols)
