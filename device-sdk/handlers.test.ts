@@ -1,0 +1,200 @@
+import { expect, test } from 'vitest'
+import type { Answer } from './answers.ts'
+import { createHandlers, type HandlersByClass, type HandlersOptions } from './handlers.ts'
+import type { DeviceMessage } from './message.ts'
+import { createSeen, type SeenStore } from './seen.ts'
+import { messageFrame, SERVER_TIME } from './testing/scripted-edge.ts'
+import { SteeredClock, settled } from './testing/steered-clock.ts'
+
+function set(handlers: HandlersByClass, options: Partial<HandlersOptions> = {}) {
+  const answers: Answer[] = []
+  const outcomes: string[] = []
+  const failures: string[] = []
+  const clock = new SteeredClock()
+  const made = createHandlers({
+    handlers,
+    seen: createSeen(100),
+    seenStore: undefined,
+    seenStoreTimeoutMs: 2_000,
+    clock,
+    queuedMax: 3,
+    isExpired: (expireTime) => expireTime < SERVER_TIME,
+    onAnswer: (answer) => answers.push(answer),
+    onHandled: (outcome, id) => outcomes.push(`${outcome} ${id}`),
+    onStoreFailure: (message) => failures.push(message),
+    ...options,
+  })
+  return { handlers: made, answers, outcomes, failures, clock }
+}
+
+/** A handler whose calls a test ends one by one. */
+function held() {
+  const calls: { message: DeviceMessage; resolve: () => void; reject: (error: Error) => void }[] = []
+  const handler = (message: DeviceMessage) =>
+    new Promise<void>((resolve, reject) => {
+      calls.push({ message, resolve, reject })
+    })
+  return { calls, handler }
+}
+
+test('a message is acknowledged after its handler has returned, not before', async () => {
+  const { calls, handler } = held()
+  const { handlers, answers } = set(handler)
+  handlers.receive(messageFrame('m'))
+  await settled()
+  expect(answers).toEqual([])
+  calls[0]?.resolve()
+  await settled()
+  expect(answers).toEqual([{ id: 'm' }])
+})
+
+test('a handler that throws, now or later, refuses the message with its words', async () => {
+  const { handlers, answers } = set({
+    USER: () => {
+      throw new Error('no disk')
+    },
+    DIAGNOSTIC: async () => {
+      throw 'no words'
+    },
+  })
+  handlers.receive(messageFrame('u'))
+  handlers.receive(messageFrame('d', { class: 'DIAGNOSTIC' }))
+  handlers.receive(messageFrame('r', { class: 'RECOVERY' }))
+  await settled()
+  expect(answers.sort((a, b) => b.id.localeCompare(a.id))).toEqual([
+    { id: 'u', refusal: 'no disk' },
+    { id: 'r', refusal: 'no handler for messages of class RECOVERY' },
+    { id: 'd', refusal: 'no words' },
+  ])
+})
+
+test('a hung USER handler holds up its own class only', async () => {
+  const user = held()
+  const handled: string[] = []
+  const { handlers, answers } = set({ USER: user.handler, RECOVERY: (message) => void handled.push(message.id) })
+  handlers.receive(messageFrame('u1'))
+  handlers.receive(messageFrame('u2'))
+  handlers.receive(messageFrame('r1', { class: 'RECOVERY' }))
+  await settled()
+  expect(user.calls.map((call) => call.message.id)).toEqual(['u1'])
+  expect(handled).toEqual(['r1'])
+  expect(answers).toEqual([{ id: 'r1' }])
+})
+
+test('messages of a class are handled one after the other, in the order they came', async () => {
+  const { calls, handler } = held()
+  const { handlers } = set(handler)
+  for (const id of ['a', 'b']) handlers.receive(messageFrame(id))
+  await settled()
+  calls[0]?.resolve()
+  await settled()
+  expect(calls.map((call) => call.message.id)).toEqual(['a', 'b'])
+})
+
+test('a repeat is answered again the same way, and not handled again', async () => {
+  const { calls, handler } = held()
+  const { handlers, answers, outcomes } = set(handler)
+  handlers.receive(messageFrame('m'))
+  await settled()
+  handlers.receive(messageFrame('m', { redelivered: true }))
+  await settled()
+  expect(answers).toEqual([])
+  calls[0]?.reject(new Error('busy'))
+  await settled()
+  expect(answers).toEqual([{ id: 'm', refusal: 'busy' }])
+  handlers.receive(messageFrame('m', { redelivered: true }))
+  await settled()
+  expect(answers).toEqual([
+    { id: 'm', refusal: 'busy' },
+    { id: 'm', refusal: 'busy' },
+  ])
+  expect(calls).toHaveLength(1)
+  expect(outcomes).toEqual(['repeated m', 'refused m', 'repeated m'])
+})
+
+test('a message whose time has passed when its turn comes is refused, not handed over', async () => {
+  const handled: string[] = []
+  const { handlers, answers } = set((message) => void handled.push(message.id))
+  handlers.receive(messageFrame('late', { expire_time: SERVER_TIME - 1 }))
+  handlers.receive(messageFrame('in-time', { expire_time: SERVER_TIME }))
+  await settled()
+  expect(handled).toEqual(['in-time'])
+  expect(answers).toEqual([{ id: 'late', refusal: 'expired before the handler could take it' }, { id: 'in-time' }])
+})
+
+test('above the bound a message is left unanswered and is new when it comes again', async () => {
+  const { calls, handler } = held()
+  const { handlers, answers, outcomes } = set(handler, { queuedMax: 1 })
+  handlers.receive(messageFrame('a'))
+  await settled()
+  handlers.receive(messageFrame('b'))
+  handlers.receive(messageFrame('c'))
+  expect(outcomes).toEqual(['overflowed c'])
+  for (const index of [0, 1]) {
+    calls[index]?.resolve()
+    await settled()
+  }
+  handlers.receive(messageFrame('c', { redelivered: true }))
+  await settled()
+  expect(calls.map((call) => call.message.id)).toEqual(['a', 'b', 'c'])
+  expect(answers.map((answer) => answer.id)).toEqual(['a', 'b'])
+})
+
+test('stopping waits for the running handler and forgets what has not started', async () => {
+  const { calls, handler } = held()
+  const { handlers, answers } = set(handler)
+  handlers.receive(messageFrame('running'))
+  handlers.receive(messageFrame('queued'))
+  await settled()
+  let stopped = false
+  const stopping = handlers.stop().then(() => {
+    stopped = true
+  })
+  await settled()
+  expect(stopped).toBe(false)
+  calls[0]?.resolve()
+  await stopping
+  handlers.receive(messageFrame('after'))
+  await settled()
+  expect(answers).toEqual([{ id: 'running' }])
+  expect(calls).toHaveLength(1)
+})
+
+function memoryStore(): SeenStore & { ids: Set<string> } {
+  const ids = new Set<string>()
+  return { ids, has: (id) => ids.has(id), add: (id) => void ids.add(id) }
+}
+
+test('a recovery command that restarts the device is acknowledged, not run again, by the next process', async () => {
+  const seenStore = memoryStore()
+  const first = set(() => new Promise(() => {}), { seenStore })
+  first.handlers.receive(messageFrame('reboot', { class: 'RECOVERY' }))
+  await settled()
+  expect(first.answers).toEqual([])
+
+  const { calls, handler } = held()
+  const second = set(handler, { seenStore })
+  second.handlers.receive(messageFrame('reboot', { class: 'RECOVERY', redelivered: true }))
+  second.handlers.receive(messageFrame('greet', { class: 'USER' }))
+  await settled()
+  expect(second.answers).toEqual([{ id: 'reboot' }])
+  expect(calls.map((call) => call.message.id)).toEqual(['greet'])
+  expect(seenStore.ids).toEqual(new Set(['reboot']))
+})
+
+test('a store that fails or hangs does not keep a recovery command from running', async () => {
+  const handled: string[] = []
+  const failing: SeenStore = {
+    has: () => Promise.reject(new Error('disk full')),
+    add: () => new Promise(() => {}),
+  }
+  const { handlers, answers, failures, clock } = set((message) => void handled.push(message.id), { seenStore: failing })
+  handlers.receive(messageFrame('heal', { class: 'RECOVERY' }))
+  await clock.advance(1_999)
+  expect(handled).toEqual([])
+  await clock.advance(1)
+  expect(handled).toEqual(['heal'])
+  expect(answers).toEqual([{ id: 'heal' }])
+  expect(failures).toEqual(['disk full', 'the store of seen ids does not answer'])
+  expect(clock.pendingTimers).toBe(0)
+})
