@@ -1,0 +1,104 @@
+import { Client, policies, types } from 'cassandra-driver'
+import { createBackoff } from '../../service-kit/backoff.ts'
+import type { Clock } from '../../service-kit/clock.ts'
+import type { Log } from '../../service-kit/log.ts'
+import type { Metrics } from '../../service-kit/metrics.ts'
+import type { Random } from '../../service-kit/random.ts'
+import { StartError } from '../../service-kit/start-error.ts'
+
+/** Where the cluster is and how long to wait for it. */
+export interface CassandraSettings {
+  /** host or host:port; `port` is for those without one. */
+  readonly contactPoints: readonly string[]
+  readonly port: number
+  readonly localDataCenter: string
+  readonly keyspace: string
+  /** Create the keyspace when it is not there. Else a missing one is an error. */
+  readonly createKeyspace: boolean
+  /** Copies in the local data centre, for a keyspace that is created. */
+  readonly replicationFactor: number
+  readonly user: string | undefined
+  readonly password: string | undefined
+  /** Longest wait for one host's answer. To be above the server's own timeouts, so that it is the server that gives up. */
+  readonly readTimeoutMs: number
+  /** Longest wait for the cluster at the start. */
+  readonly connectTimeoutMs: number
+}
+
+/** A second host is asked after this time, and a third after twice of it. */
+const speculativeDelayMs = 50
+const speculativeCountMax = 2
+const reconnectDelayMinMs = 250
+const reconnectDelayMaxMs = 10_000
+
+/** The options of the driver. */
+export function driverOptions(settings: CassandraSettings): ConstructorParameters<typeof Client>[0] {
+  const { user, password } = settings
+  return {
+    contactPoints: settings.contactPoints.map((point) => (point.includes(':') ? point : `${point}:${settings.port}`)),
+    localDataCenter: settings.localDataCenter,
+    protocolOptions: { port: settings.port },
+    ...(user === undefined ? {} : { credentials: { username: user, password: password ?? '' } }),
+    queryOptions: { consistency: types.consistencies.localQuorum, prepare: true },
+    socketOptions: { readTimeout: settings.readTimeoutMs, connectTimeout: 5000 },
+    encoding: { useBigIntAsLong: true, useUndefinedAsUnset: false },
+    policies: {
+      speculativeExecution: new policies.speculativeExecution.ConstantSpeculativeExecutionPolicy(
+        speculativeDelayMs,
+        speculativeCountMax,
+      ),
+      // The default waits up to ten minutes before it looks again for a host that was down.
+      reconnection: new policies.reconnection.ExponentialReconnectionPolicy(reconnectDelayMinMs, reconnectDelayMaxMs, false),
+      // Timestamps are ours (epochs) or the server's, never this machine's clock.
+      timestampGeneration: null as unknown as policies.timestampGeneration.TimestampGenerator,
+    },
+  }
+}
+
+/** Connects, trying again until `connectTimeoutMs` is over. */
+export async function connectCassandra(
+  settings: CassandraSettings,
+  { clock, random, log, metrics }: { clock: Clock; random: Random; log: Log; metrics: Metrics },
+): Promise<Client> {
+  const backoff = createBackoff({ baseMs: 250, capMs: 5000, random })
+  const giveUpAt = clock.monotonic() + settings.connectTimeoutMs
+  for (;;) {
+    const client = new Client(driverOptions(settings))
+    client.on('log', (level: string, what: string, message: string) => {
+      if (level === 'error' || level === 'warning') log.warn('cassandra driver', { what, message })
+    })
+    try {
+      await client.connect()
+      countDriverEvents(client, metrics)
+      return client
+    } catch (cause) {
+      await client.shutdown()
+      const where = settings.contactPoints.join(', ')
+      if (clock.monotonic() >= giveUpAt) {
+        throw new StartError(
+          `Cassandra at ${where} did not answer for ${settings.connectTimeoutMs} ms; check REGISTRY_CASSANDRA_CONTACT_POINTS and ` +
+            `REGISTRY_CASSANDRA_LOCAL_DATA_CENTER (${settings.localDataCenter})`,
+          { cause },
+        )
+      }
+      log.warn('cassandra does not answer yet', { contact_points: where, cause })
+    }
+    await clock.sleep(backoff.next())
+  }
+}
+
+function countDriverEvents(client: Client, metrics: Metrics): void {
+  const events = metrics.counter(
+    'push_registry_cassandra_driver_events_total',
+    'What the driver did about slow and broken hosts',
+    ['event'],
+  )
+  const emitters: [string, unknown][] = Object.entries(client.metrics).filter(([name]) =>
+    ['speculativeExecutions', 'retries', 'clientTimeoutErrors', 'connectionErrors', 'responseErrors'].includes(name),
+  )
+  for (const [event, emitter] of emitters) {
+    if (typeof emitter === 'object' && emitter !== null && 'on' in emitter && typeof emitter.on === 'function') {
+      emitter.on('increment', () => events.inc({ event }))
+    }
+  }
+}

@@ -1,0 +1,88 @@
+import type { Client } from 'cassandra-driver'
+import { afterEach, beforeEach, expect, test } from 'vitest'
+import { systemClock } from '../../service-kit/clock.ts'
+import { silentLog } from '../../service-kit/log.ts'
+import { systemRandom } from '../../service-kit/random.ts'
+import { recordingLog } from '../../service-kit/testing/recording-log.ts'
+import type { CassandraSettings } from './client.ts'
+import { migrateCassandra } from './migrate.ts'
+import type { Migration } from './migrations/index.ts'
+import { dropKeyspace, freshSettings, openClient } from './test-keyspace.ts'
+
+let settings: CassandraSettings
+let client: Client
+beforeEach(async () => {
+  settings = freshSettings()
+  client = await openClient(settings)
+})
+afterEach(async () => {
+  await dropKeyspace(client, settings)
+  await client.shutdown()
+})
+
+const kit = { clock: systemClock, random: systemRandom, log: silentLog }
+const step = (version: number): Migration => ({
+  version,
+  name: `step ${version}`,
+  statements: (keyspace) => [`CREATE TABLE IF NOT EXISTS ${keyspace}.step_${version} (id int PRIMARY KEY)`],
+})
+const versions = async () => {
+  const { rows } = await client.execute(`SELECT version, name, applied_time FROM ${settings.keyspace}.registry_schema`)
+  return rows.filter((row) => row.get('version') !== null).map((row) => `${row.get('version')} ${row.get('name')}`)
+}
+const tables = async () => {
+  const { rows } = await client.execute('SELECT table_name FROM system_schema.tables WHERE keyspace_name = ?', [
+    settings.keyspace,
+  ])
+  return rows.map((row) => String(row.get('table_name'))).sort()
+}
+
+test('an empty cluster gets the keyspace and every table, and a second start changes nothing', async () => {
+  await migrateCassandra(client, { settings, ...kit })
+  expect(await tables()).toEqual(['account_devices', 'device_sessions', 'edges', 'registry_schema'])
+  const log = recordingLog()
+  await migrateCassandra(client, { settings, ...kit, log })
+  expect(log.entries).toEqual([])
+  expect(await versions()).toEqual(['1 sessions, account devices, edges'])
+})
+
+test('steps are applied in order, each once', async () => {
+  await migrateCassandra(client, { settings, ...kit, migrations: [step(1)] })
+  const log = recordingLog()
+  await migrateCassandra(client, { settings, ...kit, log, migrations: [step(1), step(2), step(3)] })
+  expect(log.entries.map(({ facts }) => facts.version)).toEqual([2, 3])
+  expect(await versions()).toEqual(['1 step 1', '2 step 2', '3 step 3'])
+})
+
+test('registries that start at once take turns, and each step is applied once', async () => {
+  const clients = await Promise.all(Array.from({ length: 4 }, () => openClient(settings)))
+  const log = recordingLog()
+  await Promise.all(
+    clients.map((one) => migrateCassandra(one, { settings, ...kit, log, migrations: [step(1), step(2), step(3)] })),
+  )
+  expect(log.entries.map(({ facts }) => facts.version)).toEqual([1, 2, 3])
+  expect(await tables()).toEqual(['registry_schema', 'step_1', 'step_2', 'step_3'])
+  await Promise.all(clients.map((one) => one.shutdown()))
+})
+
+test('a step that ended halfway is done again', async () => {
+  const broken: Migration = { ...step(1), statements: (keyspace) => [...step(1).statements(keyspace), 'CREATE NONSENSE'] }
+  await expect(migrateCassandra(client, { settings, ...kit, migrations: [broken] })).rejects.toThrow()
+  expect(await versions()).toEqual([])
+  await migrateCassandra(client, { settings, ...kit, migrations: [step(1)] })
+  expect(await versions()).toEqual(['1 step 1'])
+})
+
+test('a schema that is newer than this version is a clear error', async () => {
+  await migrateCassandra(client, { settings, ...kit, migrations: [step(1), step(2)] })
+  const error = `keyspace ${settings.keyspace} has schema 2, this version knows 1; start a newer version`
+  await expect(migrateCassandra(client, { settings, ...kit, migrations: [step(1)] })).rejects.toThrow(error)
+})
+
+test('a keyspace that is missing is created only when told so', async () => {
+  const untold = { ...settings, createKeyspace: false }
+  const error = `keyspace ${settings.keyspace} does not exist; create it, or set REGISTRY_CASSANDRA_CREATE_KEYSPACE=true`
+  await expect(migrateCassandra(client, { settings: untold, ...kit })).rejects.toThrow(error)
+  await migrateCassandra(client, { settings, ...kit })
+  await migrateCassandra(client, { settings: untold, ...kit })
+})

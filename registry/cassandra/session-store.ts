@@ -1,0 +1,71 @@
+import type { types } from 'cassandra-driver'
+import type { DevicePartition, SessionRow, SessionStore } from '../session-store.ts'
+import type { RunStatement, Statement } from './statements.ts'
+import { readClockMicros } from './store-clock.ts'
+
+const accountDeviceTtlSeconds = 90 * 86_400
+
+/** Sessions in Cassandra: one partition a device, one row a session, written and deleted at the session's epoch. */
+export function createCassandraSessionStore(run: RunStatement, keyspace: string): Omit<SessionStore, 'close'> {
+  const read: Statement = {
+    query: `SELECT epoch, session_id, edge_id, edge_address, account_id, protocol, connected_time, inbox_until
+            FROM ${keyspace}.device_sessions WHERE device_id = ? LIMIT ?`,
+    repeatable: true,
+  }
+  const insert: Statement = {
+    query: `INSERT INTO ${keyspace}.device_sessions
+              (device_id, epoch, session_id, edge_id, edge_address, account_id, protocol, connected_time)
+            VALUES (?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ? AND TTL ?`,
+    repeatable: true,
+  }
+  const remove: Statement = {
+    query: `DELETE FROM ${keyspace}.device_sessions USING TIMESTAMP ? WHERE device_id = ? AND epoch = ? AND session_id = ?`,
+    repeatable: true,
+  }
+  const noteAccount: Statement = {
+    query: `INSERT INTO ${keyspace}.account_devices (account_id, device_id, last_seen_day) VALUES (?, ?, ?)
+            USING TTL ${accountDeviceTtlSeconds}`,
+    repeatable: false,
+  }
+
+  return {
+    async read(deviceId, limit) {
+      return toPartition(deviceId, limit, await run(read, [deviceId, limit + 1]))
+    },
+    async insert(row, ttlSeconds) {
+      const { deviceId, sessionId, edgeId, edgeAddress, accountId, protocol } = row
+      const epoch = BigInt(row.epoch)
+      const values = [deviceId, epoch, sessionId, edgeId, edgeAddress, accountId, protocol, BigInt(row.connectedTime)]
+      await run(insert, [...values, epoch, ttlSeconds])
+    },
+    async delete(key) {
+      const epoch = BigInt(key.epoch)
+      await run(remove, [epoch, key.deviceId, epoch, key.sessionId])
+    },
+    async writeAccountDevice(accountId, deviceId, day) {
+      await run(noteAccount, [accountId, deviceId, day])
+    },
+    clockMicros: () => readClockMicros(run),
+  }
+}
+
+function toPartition(deviceId: string, limit: number, found: readonly types.Row[]): DevicePartition {
+  // A device with a hint and no session reads as one row without clustering columns.
+  const rows = found.filter((row) => row.get('session_id') !== null)
+  return {
+    rows: rows.slice(0, limit).map(
+      (row): SessionRow => ({
+        deviceId,
+        epoch: Number(row.get('epoch')),
+        sessionId: String(row.get('session_id')),
+        edgeId: String(row.get('edge_id')),
+        edgeAddress: String(row.get('edge_address')),
+        accountId: String(row.get('account_id') ?? ''),
+        protocol: String(row.get('protocol') ?? ''),
+        connectedTime: Number(row.get('connected_time') ?? 0),
+      }),
+    ),
+    more: rows.length > limit,
+    inboxUntil: Number(found[0]?.get('inbox_until') ?? 0),
+  }
+}
