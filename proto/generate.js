@@ -13,3 +13,5 @@ rmSync(`${root}/gen`, { recursive: true, force: true })
 buf('generate', '--exclude-path', devicePath)
 // Device frames travel as JSON with snake_case keys: their types are the wire objects.
 buf('generate', '--template', 'buf.gen.device.yaml', '--path', devicePath)
+// For server reflection.
+buf('build', '--as-file-descriptor-set', '-o', 'gen/descriptors.binpb')

@@ -2,6 +2,7 @@ import type { Server } from 'nice-grpc'
 import { createServer } from 'nice-grpc'
 import { HealthDefinition, HealthServiceImpl, HealthState } from 'nice-grpc-server-health'
 import { ServerReflection, ServerReflectionService } from 'nice-grpc-server-reflection'
+import { deadlineInterceptor } from './call-deadline.ts'
 import { callMetricsMiddleware } from './call-metrics.ts'
 import type { Clock } from './clock.ts'
 import type { DrainContext } from './drain-middleware.ts'
@@ -61,7 +62,7 @@ export async function serveGrpc(options: GrpcServerOptions): Promise<GrpcServer>
   health.setMaxListeners(0)
   const known = new Set([''])
 
-  const server = createServer(channelOptions(options))
+  const server = createServer({ ...channelOptions(options), interceptors: [deadlineInterceptor] })
     .use(callMetricsMiddleware(metrics, clock))
     .use(errorMiddleware(log, metrics))
     .use(drainMiddleware(draining.signal))

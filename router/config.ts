@@ -1,0 +1,89 @@
+import {
+  address,
+  addressList,
+  type ConfigOf,
+  defineConfig,
+  flag,
+  milliseconds,
+  oneOf,
+  readConfig,
+  setting,
+  wholeNumber,
+} from '../service-kit/config.ts'
+import { isLoopback } from '../service-kit/listen-address.ts'
+import { logLevels } from '../service-kit/log.ts'
+import { queueSettings } from './queue/settings.ts'
+
+/** Everything that the operator of a router may set. */
+export const routerConfig = defineConfig(
+  'router',
+  {
+    listenAddress: setting('ROUTER_LISTEN_ADDRESS', address(), {
+      default: '127.0.0.1:7400',
+      doc: 'Where publishers, operators and edges reach this router. Port 0 lets the system choose.',
+    }),
+    registryAddresses: setting('ROUTER_REGISTRY_ADDRESSES', addressList(), {
+      default: '127.0.0.1:7401',
+      doc: 'The registries; calls go round all that answer.',
+    }),
+    metricsAddress: setting('ROUTER_METRICS_ADDRESS', address(), {
+      optional: true,
+      doc: 'Where `GET /metrics` is answered. Unset: nowhere.',
+    }),
+    logLevel: setting('ROUTER_LOG_LEVEL', oneOf(logLevels), { default: 'info', doc: 'The least level that is logged.' }),
+    insecure: setting('ROUTER_INSECURE', flag(), {
+      default: false,
+      doc: 'Allows listening in plain text on an address that is not loopback.',
+    }),
+    reflection: setting('ROUTER_REFLECTION', flag(), { default: false, doc: 'Answers gRPC server reflection.' }),
+    drainGraceMs: setting('ROUTER_DRAIN_GRACE_MS', milliseconds({ min: 0, max: 300_000 }), {
+      default: 15_000,
+      doc: 'How long calls and messages in flight may take to finish when the router stops.',
+    }),
+    holdTimeMs: setting('ROUTER_HOLD_TIME_MS', milliseconds({ min: 1_000, max: 600_000 }), {
+      default: 60_000,
+      doc: 'Longest time that a queued message may hold its place in the queue. It stands still while the registry does not answer.',
+    }),
+    ackTimeoutMs: setting('ROUTER_ACK_TIMEOUT_MS', milliseconds({ min: 100, max: 60_000 }), {
+      default: 10_000,
+      doc: "How long a message that was written to its device waits for the device's answer.",
+    }),
+    inFlightMax: setting('ROUTER_IN_FLIGHT_MAX', wholeNumber({ min: 1, max: 100_000 }), {
+      default: 4_096,
+      doc: 'Queued messages in flight at once in each priority. Above it fetching pauses; nothing is dropped.',
+    }),
+    directInFlightMax: setting('ROUTER_DIRECT_IN_FLIGHT_MAX', wholeNumber({ min: 1, max: 100_000 }), {
+      default: 4_096,
+      doc: 'Direct messages in flight at once. Above it direct publishes are answered BACKLOG_FULL.',
+    }),
+    lookupDeadlineMs: setting('ROUTER_LOOKUP_DEADLINE_MS', milliseconds({ min: 50, max: 30_000 }), {
+      default: 2_000,
+      doc: 'Deadline of one call to the registry.',
+    }),
+    routeCacheEntryCountMax: setting('ROUTER_ROUTE_CACHE_ENTRY_COUNT_MAX', wholeNumber({ min: 0, max: 10_000_000 }), {
+      default: 1_000_000,
+      doc: 'Devices whose route is remembered.',
+    }),
+    routeCacheTtlMs: setting('ROUTER_ROUTE_CACHE_TTL_MS', milliseconds({ min: 0, max: 3_600_000 }), {
+      default: 300_000,
+      doc: 'Longest life of a remembered route; each gets between half of it and all of it.',
+    }),
+    ...queueSettings,
+  },
+  {
+    check: (config) =>
+      config.insecure || isLoopback(config.listenAddress)
+        ? []
+        : [
+            `ROUTER_LISTEN_ADDRESS is "${config.listenAddress}", where anybody could read along; use a loopback address or set ROUTER_INSECURE=true`,
+          ],
+  },
+)
+
+/** What the operator has set, checked whole. */
+export type RouterConfig = ConfigOf<typeof routerConfig>
+
+/** Reads the settings of a router. Throws ConfigError with every problem at once. */
+export function readRouterConfig(env: Readonly<Record<string, string | undefined>>): RouterConfig {
+  return readConfig(routerConfig, env)
+}

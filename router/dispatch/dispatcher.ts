@@ -1,0 +1,283 @@
+import { DeadLetter, QueuedMessage } from '../../gen/push/internal/v1/queue.ts'
+import { type Message, MessageState, StateReason } from '../../gen/push/v1/message.ts'
+import type { Clock } from '../../service-kit/clock.ts'
+import { PushError } from '../../service-kit/errors.ts'
+import { isPushId } from '../../service-kit/ids.ts'
+import type { Log } from '../../service-kit/log.ts'
+import type { Metrics } from '../../service-kit/metrics.ts'
+import type { Random } from '../../service-kit/random.ts'
+import type { Lane, MessageQueue, PartitionLease, QueueConsumer, QueueRecord } from '../queue/message-queue.ts'
+import type { EdgeDirectory } from './edge-directory.ts'
+import type { EdgeLinks } from './edge-links.ts'
+import { Flight, type FlightContext, type Settlement } from './flight.ts'
+import { Lanes } from './lanes.ts'
+import type { Lookups } from './lookups.ts'
+import type { OfflinePath } from './offline-path.ts'
+import type { RouteCache } from './route-cache.ts'
+import { reasonName, stateName } from './state-names.ts'
+
+/** Bounds of dispatch. */
+export interface DispatchLimits {
+  /** Longest time in ms that a message may hold its place in the queue. Stands still while the registry does not answer. */
+  readonly holdTimeMs: number
+  /** How long a written message waits for its device's answer, in ms. */
+  readonly ackTimeoutMs: number
+  /** Messages from the queue in flight at once, in each lane. */
+  readonly inFlightMax: number
+  /** Direct messages in flight at once. */
+  readonly directInFlightMax: number
+}
+
+/** What dispatch needs. */
+export interface DispatcherOptions {
+  readonly queue: MessageQueue
+  /** The topic's name of a lane, for dead letters. */
+  readonly topicOf: (lane: Lane) => string
+  readonly cache: RouteCache
+  readonly lookups: Lookups
+  readonly links: EdgeLinks
+  readonly directory: EdgeDirectory
+  readonly offlinePath: OfflinePath
+  readonly limits: DispatchLimits
+  readonly clock: Clock
+  readonly random: Random
+  readonly log: Log
+  readonly metrics: Metrics
+}
+
+/** Decides every message's fate, from the queue and from direct calls alike. */
+export interface Dispatcher extends QueueConsumer {
+  /**
+   * Delivers one message now. Resolves with what was reached within `waitMs`; nothing is held afterwards.
+   * Rejects with REGISTRY_UNAVAILABLE, PAYLOAD_TOO_LARGE, BACKLOG_FULL or DRAINING. `signal` ends the wait early.
+   */
+  deliverDirect(message: QueuedMessage, waitMs: number, signal?: AbortSignal): Promise<Settlement>
+  /** Takes no new direct messages, and resolves when nothing is in flight or after `graceMs`. */
+  settle(graceMs: number): Promise<void>
+}
+
+/** What may be read from the queue and dispatched. */
+interface Readable {
+  readonly queued: QueuedMessage
+  readonly content: Message
+  readonly deviceId: string
+}
+
+/** Creates the dispatcher. It starts nothing by itself: the queue hands it records, publishers call it. */
+export function createDispatcher(options: DispatcherOptions): Dispatcher {
+  const { queue, topicOf, limits, clock, log, metrics } = options
+  const settled = metrics.counter(
+    'push_router_messages_settled_total',
+    'Messages that need no next step, by origin, state and reason',
+    ['origin', 'state', 'reason'],
+  )
+  const deadLetters = metrics.counter('push_router_dead_letters_total', 'Records put on the dead-letter topic by reason', [
+    'reason',
+  ])
+  const directInFlight = metrics.gauge('push_router_direct_in_flight', 'Direct messages in flight')
+  const registryState = metrics.gauge('push_router_registry_failing', '1 while the registry does not answer look-ups')
+  let registryFailing = false
+  let draining = false
+  const direct = new Set<Flight>()
+  const settleWaiters = new Set<() => void>()
+
+  const context: FlightContext = {
+    ...options,
+    ackTimeoutMs: limits.ackTimeoutMs,
+    registryFails(fails) {
+      if (fails === registryFailing) return
+      registryFailing = fails
+      registryState.set(fails ? 1 : 0)
+      if (fails) log.warn('the registry does not answer; consuming pauses')
+      else log.info('the registry answers again; consuming goes on')
+      flow.hold(fails)
+    },
+    deadLetter: (flight, reason, detail) => {
+      const place = flow.placeOf(flight)
+      return putDeadLetter(
+        flight.deviceId,
+        place,
+        reason,
+        detail,
+        QueuedMessage.encode(flight.message).finish(),
+        flight.message.messageId,
+      )
+    },
+  }
+  const flow = new Lanes({ inFlightMax: limits.inFlightMax, metrics })
+
+  async function putDeadLetter(
+    key: string,
+    origin: { lane: Lane; partition: number; offset: bigint } | undefined,
+    reason: StateReason,
+    detail: string,
+    value: Uint8Array,
+    messageId: string,
+  ): Promise<void> {
+    const letter = DeadLetter.fromPartial({
+      originTopic: origin ? topicOf(origin.lane) : '',
+      originPartition: origin?.partition ?? 0,
+      originOffset: Number(origin?.offset ?? 0n),
+      reason,
+      detail: detail.slice(0, 1_024),
+      time: clock.nowMicros(),
+      value: Buffer.from(value),
+      messageId,
+    })
+    await queue.publishDeadLetter(key, DeadLetter.encode(letter).finish())
+    deadLetters.inc({ reason: reasonName(reason) })
+  }
+
+  function record(flight: Flight, { state, reason, detail, edgeId, sessionId }: Settlement): void {
+    const facts = {
+      message_id: flight.message.messageId,
+      device_id: flight.deviceId,
+      state: stateName(state),
+      reason: reasonName(reason),
+      origin: flight.origin,
+      edge_id: edgeId,
+      session_id: sessionId,
+      detail,
+    }
+    settled.inc({ origin: flight.origin, state: facts.state, reason: facts.reason })
+    const good = state === MessageState.ACKNOWLEDGED || state === MessageState.WRITTEN || state === MessageState.COMPLETED
+    if (good) log.debug('message settled', facts)
+    else log.info('message settled', facts)
+    if (flow.inFlightCount + direct.size === 0) for (const wake of settleWaiters) wake()
+  }
+
+  /** Puts a record that cannot be read where operators see it; it holds its offset until that is durable. */
+  async function passOver(lease: PartitionLease, queueRecord: QueueRecord, detail: string): Promise<void> {
+    const { lane, partition, offset, key, value } = queueRecord
+    log.warn('record cannot be read; it goes to the dead-letter topic', { lane, partition, offset: offset.toString(), detail })
+    let waitMs = 100
+    while (!lease.ended.aborted) {
+      try {
+        await putDeadLetter(key, queueRecord, StateReason.UNDECODABLE, detail, value, '')
+        return flow.finish(lease, offset)
+      } catch (cause) {
+        log.warn('dead letter not written yet', { lane, partition, offset: offset.toString(), cause })
+        await clock.sleep(waitMs, lease.ended).catch(() => undefined)
+        waitMs = Math.min(waitMs * 2, 5_000)
+      }
+    }
+  }
+
+  function takeRecord(lease: PartitionLease, queueRecord: QueueRecord): void {
+    if (!flow.receive(lease, queueRecord)) return
+    const readable = read(queueRecord.value)
+    if (typeof readable === 'string') {
+      void passOver(lease, queueRecord, readable)
+      return
+    }
+    const { queued, content, deviceId } = readable
+    const flight: Flight = new Flight(
+      context,
+      {
+        message: queued,
+        deviceId,
+        origin: 'queue',
+        holdTimeMs: limits.holdTimeMs,
+        consumed: clock.nowMicros(),
+        onHandedOff: () => flow.handedOff(queueRecord.lane, flight),
+        onSettled(settlement) {
+          flow.settled(queueRecord.lane, flight)
+          record(flight, settlement)
+        },
+      },
+      content,
+    )
+    flow.enter(lease, queueRecord.offset, flight)
+  }
+
+  return {
+    onLeaseStarted: (lease) => flow.leaseStarted(lease, registryFailing),
+    onLeaseEnded: (lease) => flow.leaseEnded(lease),
+    onRecords(lease, records) {
+      for (const queueRecord of records) takeRecord(lease, queueRecord)
+    },
+    deliverDirect(message, waitMs, signal) {
+      if (draining) return Promise.reject(new PushError('DRAINING', 'this router is shutting down; call another one'))
+      if (direct.size >= limits.directInFlightMax) {
+        return Promise.reject(
+          new PushError(
+            'BACKLOG_FULL',
+            `${limits.directInFlightMax} direct messages are in flight on this router`,
+            {},
+            { retryAfterMs: 200 },
+          ),
+        )
+      }
+      const content = message.message
+      if (content?.target?.$case !== 'deviceId')
+        return Promise.reject(new Error('only messages to one device are dispatched directly'))
+      const deviceId = content.target.value
+      return new Promise<Settlement>((resolve, reject) => {
+        const endWait = () => flight.endWait()
+        const leave = () => {
+          direct.delete(flight)
+          directInFlight.set(direct.size)
+          signal?.removeEventListener('abort', endWait)
+        }
+        const flight: Flight = new Flight(
+          context,
+          {
+            message,
+            deviceId,
+            origin: 'direct',
+            holdTimeMs: waitMs,
+            consumed: 0,
+            onHandedOff: () => undefined,
+            onSettled(settlement) {
+              leave()
+              record(flight, settlement)
+              resolve(settlement)
+            },
+            onRefused(error) {
+              leave()
+              settled.inc({ origin: 'direct', state: 'REFUSED', reason: error.reason })
+              reject(error)
+            },
+          },
+          content,
+        )
+        direct.add(flight)
+        directInFlight.set(direct.size)
+        signal?.addEventListener('abort', endWait, { once: true })
+        flight.board()
+        flight.start()
+      })
+    },
+    async settle(graceMs) {
+      draining = true
+      flow.stopStarting()
+      if (flow.inFlightCount + direct.size === 0) return
+      await new Promise<void>((resolve) => {
+        const timer = clock.after(graceMs, () => done())
+        const done = () => {
+          timer.cancel()
+          settleWaiters.delete(done)
+          resolve()
+        }
+        settleWaiters.add(done)
+      })
+    },
+  }
+}
+
+/** Reads a record's value, or says what is wrong with it. */
+function read(value: Uint8Array): Readable | string {
+  let queued: QueuedMessage
+  try {
+    queued = QueuedMessage.decode(value)
+  } catch (cause) {
+    return `not a QueuedMessage: ${cause instanceof Error ? cause.message : String(cause)}`
+  }
+  const content = queued.message
+  if (!queued.messageId) return 'the record has no message id'
+  if (!content) return 'the record has no message'
+  if (queued.expireTime <= 0 || queued.acceptTime <= 0) return 'the record has no accept time or no expire time'
+  if (content.target?.$case !== 'deviceId') return 'the record is not for one device'
+  if (!isPushId(content.target.value)) return 'the record has a malformed device id'
+  return { queued, content, deviceId: content.target.value }
+}

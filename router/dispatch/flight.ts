@@ -1,0 +1,474 @@
+import { type Outcome, OutcomeKind } from '../../gen/push/internal/v1/edge.ts'
+import type { QueuedMessage } from '../../gen/push/internal/v1/queue.ts'
+import { EdgeLeaseState, type SessionRoute, type SessionRow } from '../../gen/push/internal/v1/registry.ts'
+import { ConfirmLevel, type Message, MessageState, Priority, StateReason } from '../../gen/push/v1/message.ts'
+import type { Clock, Timer } from '../../service-kit/clock.ts'
+import { PushError } from '../../service-kit/errors.ts'
+import type { Log } from '../../service-kit/log.ts'
+import type { Random } from '../../service-kit/random.ts'
+import { buildDelivery } from './delivery.ts'
+import type { EdgeDirectory } from './edge-directory.ts'
+import type { EdgeLink } from './edge-link.ts'
+import type { EdgeLinks } from './edge-links.ts'
+import type { Lookups } from './lookups.ts'
+import type { OfflinePath } from './offline-path.ts'
+import { type DispatchEvent, type NextStep, nextStep, type Origin } from './outcomes.ts'
+import type { RouteCache } from './route-cache.ts'
+
+/** When a message passed which part, in µs since the epoch; 0: it did not. */
+export interface Hops {
+  accepted: number
+  consumed: number
+  lookedUp: number
+  sentToEdge: number
+  written: number
+  answered: number
+}
+
+/** How far a message got, and why. */
+export interface Settlement {
+  readonly state: MessageState
+  readonly reason: StateReason
+  /** The device's own words, or more about the reason. */
+  readonly detail: string
+  readonly edgeId: string
+  readonly sessionId: string
+  readonly hops: Readonly<Hops>
+}
+
+/** What every flight shares. */
+export interface FlightContext {
+  readonly clock: Clock
+  readonly random: Random
+  readonly log: Log
+  readonly cache: RouteCache
+  readonly lookups: Lookups
+  readonly links: EdgeLinks
+  readonly directory: EdgeDirectory
+  readonly offlinePath: OfflinePath
+  /** How long a written message waits for its device's answer, in ms. */
+  readonly ackTimeoutMs: number
+  /** A call to the registry has failed (true), or answered again (false). */
+  registryFails(fails: boolean): void
+  /** Puts a message that can be delivered to nobody where operators see it. Rejects when it could not be put there durably. */
+  deadLetter(flight: Flight, reason: StateReason, detail: string): Promise<void>
+}
+
+/** What one flight is about. */
+export interface FlightOptions {
+  readonly message: QueuedMessage
+  readonly deviceId: string
+  readonly origin: Origin
+  /** Longest hold in ms. For a direct message: the time until it must be settled. */
+  readonly holdTimeMs: number
+  /** When it was read from the queue, in µs since the epoch; 0 for direct messages. */
+  readonly consumed: number
+  /** It has been handed to a stream, or will not be: the device's next message may go. Called once. */
+  onHandedOff(): void
+  /** It has no next step. Called once, the last thing that a flight does. */
+  onSettled(settlement: Settlement): void
+  /** A direct message cannot be settled: the publisher gets this error. Called once, instead of `onSettled`. */
+  onRefused?(error: PushError): void
+}
+
+/** What a flight waits for. */
+type Stage = 'new' | 'looking-up' | 'pausing' | 'offered' | 'sent' | 'written' | 'storing' | 'settled'
+
+const shortWaitMs = { min: 150, max: 500 }
+const backOffMs = { first: 50, cap: 1_000 }
+
+/**
+ * One message on its way to one device, from the first look-up to its final state. It holds what the message waits for; what follows an event is
+ * decided by the outcome table alone.
+ */
+export class Flight {
+  readonly message: QueuedMessage
+  readonly deviceId: string
+  readonly origin: Origin
+  readonly #context: FlightContext
+  readonly #options: FlightOptions
+  readonly #content: Message
+  readonly #nowOrNever: boolean
+  readonly #hops: Hops
+  #stage: Stage = 'new'
+  #link: EdgeLink | undefined
+  #linkEntry = 0
+  #row: SessionRow | undefined
+  #refused: SessionRow | undefined
+  #moveCount = 0
+  #unregistered = false
+  #maybeWritten = false
+  #attempts = 0
+  #sessionId = ''
+  #detail = ''
+  #handedOff = false
+  #waitTimer: Timer | undefined
+  #limitTimer: Timer | undefined
+  /** When the hold ends, on the monotonic clock; moves on while the registry does not answer. */
+  #holdEndsAt = 0
+  #registryFailsSince: number | undefined
+
+  constructor(context: FlightContext, options: FlightOptions, content: Message) {
+    this.#context = context
+    this.#options = options
+    this.message = options.message
+    this.deviceId = options.deviceId
+    this.origin = options.origin
+    this.#content = content
+    this.#nowOrNever = (content.ttl?.seconds ?? 0) === 0 && (content.ttl?.nanos ?? 0) === 0
+    this.#hops = {
+      accepted: options.message.acceptTime,
+      consumed: options.consumed,
+      lookedUp: 0,
+      sentToEdge: 0,
+      written: 0,
+      answered: 0,
+    }
+  }
+
+  /** The message counts as in flight: its hold runs from here, also while it waits for the device's message before it. */
+  board(): void {
+    this.#holdEndsAt = this.#context.clock.monotonic() + this.#options.holdTimeMs
+    this.#armLimit()
+  }
+
+  /** Sets out. Does nothing for a flight that has ended while it waited. */
+  start(): void {
+    if (this.#stage === 'new') void this.#lookUp({ fresh: false, allRows: false })
+  }
+
+  /** Ends a direct message with what is known now, because its caller waits no longer. Does nothing once settled. */
+  endWait(): void {
+    if (this.#stage === 'settled' || this.#stage === 'storing') return
+    const written = this.#stage === 'written'
+    this.#settle(
+      written ? MessageState.WRITTEN : MessageState.DROPPED,
+      written ? StateReason.WAIT_ENDED : this.#maybeWritten ? StateReason.UNKNOWN : StateReason.UNREACHABLE,
+    )
+  }
+
+  /** Says what has happened; the table says what follows. */
+  #happened(event: DispatchEvent): void {
+    if (this.#stage === 'settled' || this.#stage === 'storing') return
+    const step = nextStep(event, {
+      origin: this.origin,
+      confirm: this.#content.confirm,
+      nowOrNever: this.#nowOrNever,
+      maybeWritten: this.#maybeWritten,
+      written: this.#stage === 'written',
+      moveCount: this.#moveCount,
+      unregistered: this.#unregistered,
+    })
+    this.#take(step)
+  }
+
+  #take(step: NextStep): void {
+    switch (step.step) {
+      case 'deliver':
+        return this.#deliver()
+      case 'await-answer':
+        this.#stage = 'written'
+        this.#waitTimer?.cancel()
+        this.#waitTimer = this.#context.clock.after(this.#context.ackTimeoutMs, () => this.#happened({ kind: 'ACK_TIMEOUT' }))
+        return
+      case 'look-up':
+        if (this.#isExpired()) return this.#settle(MessageState.EXPIRED)
+        return this.#pause(this.#waitMs(step.wait), () => void this.#lookUp({ fresh: true, allRows: step.allRows === true }))
+      case 'unregister':
+        return void this.#unregister()
+      case 'store':
+        return void this.#store(step.reason)
+      case 'finish':
+        return this.#settle(step.state, step.reason)
+      case 'dead-letter':
+        return void this.#deadLetter(step.reason)
+      case 'refuse':
+        return this.#refuse(new PushError(step.reason, `the message is too large for the device's connection: ${this.#detail}`))
+      case 'not-yet':
+        throw new Error(`the outcome table has no row yet for ${step.what}`)
+    }
+  }
+
+  // --- look-up
+
+  async #lookUp(how: { fresh: boolean; allRows: boolean }): Promise<void> {
+    this.#leaveLink()
+    this.#stage = 'looking-up'
+    const { lookups, clock } = this.#context
+    let found: { routes: SessionRoute[]; more: boolean }
+    try {
+      found = await lookups.find(this.deviceId, how)
+    } catch {
+      return this.#registryFailed(() => void this.#lookUp(how))
+    }
+    if (this.#stage !== 'looking-up') return
+    this.#registryAnswered()
+    this.#hops.lookedUp = clock.nowMicros()
+    if (this.#isExpired()) return this.#settle(MessageState.EXPIRED)
+    this.#row = found.routes.find((route) => !this.#isGone(route))?.row
+    if (this.#row) return this.#happened({ kind: 'ROUTE_FOUND', refused: isSameRow(this.#row, this.#refused) })
+    const stale = found.routes[0]?.row
+    if (stale) this.#context.cache.evict(stale)
+    // A remembered route whose edge is gone says nothing about where the device is now.
+    if (stale && !how.fresh) return void this.#lookUp({ fresh: true, allRows: false })
+    this.#happened({ kind: 'NO_ROUTE', more: found.more })
+  }
+
+  #isGone({ row, edgeState }: SessionRoute): boolean {
+    if (!row) return true
+    const state = this.#context.directory.get(row.edgeId)?.state ?? edgeState
+    return this.#context.links.isGone(row, state === EdgeLeaseState.LAPSED)
+  }
+
+  async #unregister(): Promise<void> {
+    const row = this.#row
+    if (!row) return
+    this.#stage = 'looking-up'
+    try {
+      await this.#context.lookups.unregister(row)
+    } catch {
+      return this.#registryFailed(() => void this.#unregister())
+    }
+    if (this.#stage !== 'looking-up') return
+    this.#registryAnswered()
+    this.#unregistered = true
+    void this.#lookUp({ fresh: true, allRows: false })
+  }
+
+  /** The registry does not answer: this says nothing about the device. The hold stops, and the call is made again after a wait. */
+  #registryFailed(again: () => void): void {
+    if (this.#stage !== 'looking-up' && this.#stage !== 'storing') return
+    this.#registryFailsSince ??= this.#context.clock.monotonic()
+    this.#context.registryFails(true)
+    const waitMs = this.#waitMs('back-off')
+    this.#waitTimer?.cancel()
+    this.#waitTimer = this.#context.clock.after(waitMs, again)
+  }
+
+  #registryAnswered(): void {
+    this.#context.registryFails(false)
+    if (this.#registryFailsSince === undefined) return
+    if (this.origin === 'queue') this.#holdEndsAt += this.#context.clock.monotonic() - this.#registryFailsSince
+    this.#registryFailsSince = undefined
+    this.#armLimit()
+  }
+
+  // --- delivery
+
+  #deliver(): void {
+    const row = this.#row
+    if (!row) return
+    const { links, clock } = this.#context
+    this.#stage = 'offered'
+    this.#attempts++
+    this.#link = links.to(row)
+    this.#linkEntry = this.#link.deliver({
+      high: this.#content.priority === Priority.HIGH,
+      byteCount: this.#content.payload.length + 512,
+      build: (deliveryId) =>
+        buildDelivery(this.message, this.#content, row, {
+          deliveryId,
+          redelivered: this.#maybeWritten,
+          remainingTime: this.message.expireTime - clock.nowMicros(),
+        }),
+      onSent: () => {
+        this.#stage = 'sent'
+        this.#hops.sentToEdge = clock.nowMicros()
+        this.#handOff()
+      },
+      onOutcome: (outcome) => this.#heard(outcome),
+      onLost: (how) => {
+        this.#link = undefined
+        this.#context.cache.evict(row)
+        if (how === 'unknown') this.#maybeWritten = true
+        if (how === 'gone') this.#context.cache.evictEdge(row.edgeId)
+        this.#happened({ kind: how === 'unknown' ? 'UNKNOWN' : how === 'gone' ? 'EDGE_GONE' : 'UNREACHABLE' })
+      },
+    })
+  }
+
+  #heard(outcome: Outcome): void {
+    const row = this.#row
+    this.#sessionId = outcome.sessionId
+    if (outcome.detail) this.#detail = outcome.detail
+    if (outcome.writtenTime > 0) {
+      this.#hops.written = outcome.writtenTime
+      this.#maybeWritten = true
+    }
+    if (outcome.answeredTime > 0) this.#hops.answered = outcome.answeredTime
+    const event = eventOf(outcome)
+    if (event.kind === 'NOT_CONNECTED' && row) {
+      this.#context.cache.evict(row)
+      this.#refused = row
+      this.#moveCount++
+    }
+    if (event.kind === 'CLOSED_UNACKNOWLEDGED') {
+      this.#maybeWritten = true
+      if (row) this.#context.cache.evict(row)
+    }
+    this.#happened(event)
+  }
+
+  #handOff(): void {
+    if (this.#handedOff) return
+    this.#handedOff = true
+    this.#options.onHandedOff()
+  }
+
+  #leaveLink(): void {
+    this.#link?.forget(this.#linkEntry)
+    this.#link = undefined
+  }
+
+  // --- waiting
+
+  #pause(ms: number, then: () => void): void {
+    this.#leaveLink()
+    if (ms === 0) return then()
+    this.#stage = 'pausing'
+    this.#waitTimer?.cancel()
+    this.#waitTimer = this.#context.clock.after(ms, then)
+  }
+
+  #waitMs(wait: 'none' | 'short' | 'back-off'): number {
+    const { random } = this.#context
+    if (wait === 'none') return 0
+    if (wait === 'short') return shortWaitMs.min + random.next() * (shortWaitMs.max - shortWaitMs.min)
+    return Math.min(backOffMs.cap, backOffMs.first * 2 ** Math.min(this.#attempts, 8)) * (0.5 + random.next() / 2)
+  }
+
+  #isExpired(): boolean {
+    return this.message.expireTime <= this.#context.clock.nowMicros()
+  }
+
+  /** Wakes when the message expires or its hold ends, whichever comes first. */
+  #armLimit(): void {
+    const { clock } = this.#context
+    const untilExpiry = (this.message.expireTime - clock.nowMicros()) / 1_000
+    const untilHoldEnds = this.#holdEndsAt - clock.monotonic()
+    this.#limitTimer?.cancel()
+    this.#limitTimer = clock.after(Math.max(0, Math.min(untilExpiry, untilHoldEnds)) + 1, () => this.#limitReached())
+  }
+
+  #limitReached(): void {
+    const { clock } = this.#context
+    if (this.#stage === 'settled' || this.#stage === 'storing') return
+    const direct = this.origin === 'direct'
+    // What the device may be about to answer is not judged by the clock: its outcome, or the end of the wait for it, comes soon.
+    if ((this.#stage === 'sent' || this.#stage === 'written') && !direct) {
+      this.#limitTimer = clock.after(250, () => this.#limitReached())
+      return
+    }
+    if (this.#isExpired() && this.#stage !== 'written') return this.#happened({ kind: 'DEADLINE_PASSED' })
+    if (this.#registryFailsSince !== undefined && !direct) {
+      // The hold stands still; the message's own time does not.
+      this.#limitTimer = clock.after(250, () => this.#limitReached())
+      return
+    }
+    if (clock.monotonic() < this.#holdEndsAt) return this.#armLimit()
+    if (this.#registryFailsSince !== undefined) {
+      return this.#refuse(
+        new PushError('REGISTRY_UNAVAILABLE', 'the registry does not answer, so the device could not be looked up'),
+      )
+    }
+    if (direct && this.#nowOrNever) return this.endWait()
+    this.#happened({ kind: 'HOLD_ENDED' })
+  }
+
+  // --- the end
+
+  async #store(reason: StateReason): Promise<void> {
+    if (this.#isExpired()) return this.#settle(MessageState.EXPIRED)
+    this.#leaveLink()
+    this.#stage = 'storing'
+    this.#handOff()
+    try {
+      const end = await this.#context.offlinePath.store(this.message, this.deviceId, reason)
+      this.#settle(end.state, end.reason)
+    } catch (cause) {
+      if (this.origin === 'direct') {
+        return this.#refuse(new PushError('REGISTRY_UNAVAILABLE', 'the message could not be stored', {}, { cause }))
+      }
+      this.#registryFailed(() => void this.#store(reason))
+    }
+  }
+
+  async #deadLetter(reason: StateReason): Promise<void> {
+    this.#leaveLink()
+    this.#stage = 'storing'
+    this.#handOff()
+    try {
+      await this.#context.deadLetter(this, reason, this.#detail)
+      this.#settle(MessageState.DEAD_LETTERED, reason)
+    } catch (cause) {
+      this.#context.log.warn('dead letter not written yet', { message_id: this.message.messageId, cause })
+      this.#waitTimer = this.#context.clock.after(this.#waitMs('back-off'), () => void this.#deadLetter(reason))
+    }
+  }
+
+  #settle(state: MessageState, reason: StateReason = StateReason.UNSPECIFIED): void {
+    if (!this.#end()) return
+    this.#options.onSettled({
+      state,
+      reason,
+      detail: this.#detail,
+      edgeId: this.#hops.sentToEdge > 0 ? (this.#row?.edgeId ?? '') : '',
+      sessionId: this.#sessionId,
+      hops: this.#hops,
+    })
+  }
+
+  #refuse(error: PushError): void {
+    if (this.#end()) this.#options.onRefused?.(error)
+  }
+
+  #end(): boolean {
+    if (this.#stage === 'settled') return false
+    this.#stage = 'settled'
+    this.#leaveLink()
+    this.#waitTimer?.cancel()
+    this.#limitTimer?.cancel()
+    this.#handOff()
+    return true
+  }
+}
+
+function isSameRow(row: SessionRow, other: SessionRow | undefined): boolean {
+  return row.sessionId === other?.sessionId && row.epoch === other.epoch && row.edgeId === other.edgeId
+}
+
+/** What an outcome means to the table. A kind that this version does not know counts as not connected: the device is looked up again. */
+function eventOf(outcome: Outcome): DispatchEvent {
+  switch (outcome.kind) {
+    case OutcomeKind.WRITTEN:
+      return { kind: 'WRITTEN', final: outcome.final }
+    case OutcomeKind.ACKNOWLEDGED:
+      return { kind: 'ACKNOWLEDGED' }
+    case OutcomeKind.RESULT:
+      return { kind: 'RESULT', ok: outcome.result?.ok === true }
+    case OutcomeKind.NACKED:
+      return { kind: 'NACKED' }
+    case OutcomeKind.CLOSED_UNACKNOWLEDGED:
+      return { kind: 'CLOSED_UNACKNOWLEDGED' }
+    case OutcomeKind.RATE_LIMITED:
+      return { kind: 'RATE_LIMITED' }
+    case OutcomeKind.SLOW_CONSUMER:
+      return { kind: 'SLOW_CONSUMER' }
+    case OutcomeKind.ACCOUNT_MISMATCH:
+      return { kind: 'ACCOUNT_MISMATCH' }
+    case OutcomeKind.EXPIRED:
+      return { kind: 'EXPIRED' }
+    case OutcomeKind.REPLACED:
+      return { kind: 'REPLACED' }
+    case OutcomeKind.TOO_LARGE:
+      return { kind: 'TOO_LARGE' }
+    default:
+      return { kind: 'NOT_CONNECTED' }
+  }
+}
+
+/** The level that a state reaches, for callers that wait for one. */
+export function reaches(state: MessageState, confirm: ConfirmLevel): boolean {
+  if (state === MessageState.WRITTEN) return confirm === ConfirmLevel.WRITTEN
+  return state === MessageState.ACKNOWLEDGED || state === MessageState.COMPLETED
+}

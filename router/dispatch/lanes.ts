@@ -1,0 +1,203 @@
+import type { Metrics } from '../../service-kit/metrics.ts'
+import { type Lane, lanes, type PartitionLease, type QueueRecord } from '../queue/message-queue.ts'
+import type { Flight } from './flight.ts'
+import { PartitionProgress } from './partition-progress.ts'
+
+/** Where a record lies. */
+export interface RecordPlace {
+  readonly lane: Lane
+  readonly partition: number
+  readonly offset: bigint
+}
+
+/** One lane's share of what is in flight. */
+interface LaneState {
+  /** Flights that have set out and are not settled. */
+  readonly flying: Set<Flight>
+  /** Flights that wait for room, in the order of arrival. Bounded by what the queue had fetched before it was paused. */
+  readonly waiting: Set<Flight>
+  /** The last flight to each device that is not handed off: the next one to that device waits for it. */
+  readonly chainEnds: Map<string, Flight>
+  readonly leases: Set<PartitionLease>
+  paused: boolean
+}
+
+interface LanesOptions {
+  /** Flights at once in each lane. */
+  readonly inFlightMax: number
+  readonly metrics: Metrics
+}
+
+/** A paused lane goes on below this share of its budget, so that it does not switch with every message. */
+const resumeShare = 0.75
+
+/**
+ * Keeps the queue's side of dispatch: who may set out (budget per lane, order per device), and what may be committed (progress per lease).
+ *
+ * Back-pressure drops nothing: a lane over its budget pauses its partitions and goes on with what it holds.
+ */
+export class Lanes {
+  readonly #options: LanesOptions
+  readonly #lanes = new Map<Lane, LaneState>()
+  /** Progress belongs to one lease; it goes with it, and late settlements then commit nothing. */
+  readonly #progress = new Map<PartitionLease, PartitionProgress>()
+  /** Records in flight by place: one that is read again, by a later lease, joins its flight instead of setting out twice. */
+  readonly #byPlace = new Map<string, Flight>()
+  readonly #places = new Map<Flight, { place: RecordPlace; leases: Set<PartitionLease> }>()
+  /** Flights that wait for the flight before them to be handed off. */
+  readonly #next = new Map<Flight, Flight>()
+  readonly #inFlight
+  readonly #pauses
+  readonly #joins
+  #held = false
+  #stopped = false
+
+  constructor(options: LanesOptions) {
+    this.#options = options
+    for (const lane of lanes) {
+      this.#lanes.set(lane, { flying: new Set(), waiting: new Set(), chainEnds: new Map(), leases: new Set(), paused: false })
+    }
+    const { metrics } = options
+    this.#inFlight = metrics.gauge('push_router_in_flight', 'Messages from the queue in flight', ['lane'])
+    this.#pauses = metrics.counter(
+      'push_router_lane_pauses_total',
+      'Times a lane stopped fetching because its budget was used up',
+      ['lane'],
+    )
+    this.#joins = metrics.counter('push_router_reread_records_total', 'Records read again while in flight', ['lane'])
+  }
+
+  /** Messages from the queue that are not settled. */
+  get inFlightCount(): number {
+    return this.#places.size
+  }
+
+  leaseStarted(lease: PartitionLease, paused: boolean): void {
+    const lane = this.#lane(lease.lane)
+    lane.leases.add(lease)
+    this.#progress.set(lease, new PartitionProgress())
+    if (paused || lane.paused) lease.pause()
+  }
+
+  /** The lease is over: its flights go on, but commit nothing. */
+  leaseEnded(lease: PartitionLease): void {
+    this.#lane(lease.lane).leases.delete(lease)
+    this.#progress.delete(lease)
+    for (const { leases } of this.#places.values()) leases.delete(lease)
+  }
+
+  /** Takes note of a record. Returns false when nothing is to be done for it: it is in flight already, and its flight now counts for this lease too. */
+  receive(lease: PartitionLease, record: QueueRecord): boolean {
+    const progress = this.#progress.get(lease)
+    if (!progress?.receive(record.offset)) return false
+    const flight = this.#byPlace.get(placeKey(record))
+    if (!flight) return true
+    this.#joins.inc({ lane: record.lane })
+    this.#places.get(flight)?.leases.add(lease)
+    return false
+  }
+
+  /** Lets a flight set out when its lane has room and the device's message before it has been handed off. */
+  enter(lease: PartitionLease, offset: bigint, flight: Flight): void {
+    const place = { lane: lease.lane, partition: lease.partition, offset }
+    this.#byPlace.set(placeKey(place), flight)
+    this.#places.set(flight, { place, leases: new Set([lease]) })
+    this.#lane(lease.lane).waiting.add(flight)
+    this.#fill(lease.lane)
+  }
+
+  /** The flight's message is on its way: the device's next one may go. */
+  handedOff(laneName: Lane, flight: Flight): void {
+    const lane = this.#lane(laneName)
+    if (lane.chainEnds.get(flight.deviceId) === flight) lane.chainEnds.delete(flight.deviceId)
+    const next = this.#next.get(flight)
+    this.#next.delete(flight)
+    next?.start()
+  }
+
+  /** The flight has no next step: its place may be committed as soon as all below it may. */
+  settled(laneName: Lane, flight: Flight): void {
+    const entry = this.#places.get(flight)
+    if (!entry) return
+    this.#places.delete(flight)
+    this.#byPlace.delete(placeKey(entry.place))
+    for (const lease of entry.leases) this.finish(lease, entry.place.offset)
+    const lane = this.#lane(laneName)
+    lane.flying.delete(flight)
+    this.#fill(laneName)
+  }
+
+  /** A record needs no next step. */
+  finish(lease: PartitionLease, offset: bigint): void {
+    const mark = this.#progress.get(lease)?.finish(offset)
+    if (mark !== undefined) lease.commitBelow(mark)
+  }
+
+  /** Where the flight's record lies; undefined for direct messages. */
+  placeOf(flight: Flight): RecordPlace | undefined {
+    return this.#places.get(flight)?.place
+  }
+
+  /** Stops fetching on all lanes, or lets it go on. What is in flight is not touched. */
+  hold(held: boolean): void {
+    this.#held = held
+    for (const lane of this.#lanes.values()) this.#applyPause(lane)
+  }
+
+  /** Lets no more flights set out; those that wait are handed over again to whoever owns the partition next. */
+  stopStarting(): void {
+    this.#stopped = true
+    for (const lane of this.#lanes.values()) {
+      for (const flight of lane.waiting) this.#forget(flight)
+      lane.waiting.clear()
+    }
+  }
+
+  #fill(laneName: Lane): void {
+    const lane = this.#lane(laneName)
+    for (const flight of lane.waiting) {
+      if (lane.flying.size >= this.#options.inFlightMax || this.#stopped) break
+      lane.waiting.delete(flight)
+      lane.flying.add(flight)
+      const before = lane.chainEnds.get(flight.deviceId)
+      lane.chainEnds.set(flight.deviceId, flight)
+      flight.board()
+      if (before) this.#next.set(before, flight)
+      else flight.start()
+    }
+    this.#inFlight.set({ lane: laneName }, lane.flying.size)
+    const full = lane.waiting.size > 0 || lane.flying.size >= this.#options.inFlightMax
+    if (full && !lane.paused) {
+      lane.paused = true
+      this.#pauses.inc({ lane: laneName })
+      this.#applyPause(lane)
+    } else if (lane.paused && lane.waiting.size === 0 && lane.flying.size <= this.#options.inFlightMax * resumeShare) {
+      lane.paused = false
+      this.#applyPause(lane)
+    }
+  }
+
+  #applyPause(lane: LaneState): void {
+    for (const lease of lane.leases) {
+      if (lane.paused || this.#held) lease.pause()
+      else lease.resume()
+    }
+  }
+
+  #forget(flight: Flight): void {
+    const entry = this.#places.get(flight)
+    if (!entry) return
+    this.#places.delete(flight)
+    this.#byPlace.delete(placeKey(entry.place))
+  }
+
+  #lane(name: Lane): LaneState {
+    const lane = this.#lanes.get(name)
+    if (!lane) throw new Error(`no lane ${name}`)
+    return lane
+  }
+}
+
+function placeKey({ lane, partition, offset }: RecordPlace): string {
+  return `${lane}/${partition}/${offset}`
+}

@@ -1,0 +1,3 @@
+// What standalone/, system-tests/ and bench/ may use of the router.
+export { type RouterConfig, readRouterConfig, routerConfig } from './config.ts'
+export { queueHealthName, type Router, type RouterOptions, startRouter } from './server.ts'

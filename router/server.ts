@@ -1,0 +1,122 @@
+import { UplinkServiceDefinition } from '../gen/push/internal/v1/uplink.ts'
+import { DeviceServiceDefinition } from '../gen/push/v1/devices.ts'
+import { OperationsServiceDefinition } from '../gen/push/v1/operations.ts'
+import { PublishServiceDefinition } from '../gen/push/v1/publish.ts'
+import type { Clock } from '../service-kit/clock.ts'
+import type { Closers } from '../service-kit/closers.ts'
+import { descriptorSet } from '../service-kit/descriptor-set.ts'
+import { connectGrpc } from '../service-kit/grpc-client.ts'
+import { serveGrpc } from '../service-kit/grpc-server.ts'
+import type { Log } from '../service-kit/log.ts'
+import type { Metrics } from '../service-kit/metrics.ts'
+import { serveMetrics } from '../service-kit/metrics-server.ts'
+import type { Random } from '../service-kit/random.ts'
+import { createAcceptance } from './api/acceptance.ts'
+import { createDevicesService } from './api/devices-service.ts'
+import { createOperationsService } from './api/operations-service.ts'
+import { createPublishService } from './api/publish-service.ts'
+import { createUplinkService } from './api/uplink-service.ts'
+import type { RouterConfig } from './config.ts'
+import { createDispatcher } from './dispatch/dispatcher.ts'
+import { watchEdgeDirectory } from './dispatch/edge-directory.ts'
+import { createEdgeLinks } from './dispatch/edge-links.ts'
+import { createLookups } from './dispatch/lookups.ts'
+import { droppingOfflinePath } from './dispatch/offline-path.ts'
+import { createRouteCache } from './dispatch/route-cache.ts'
+import { openQueue } from './queue/open-queue.ts'
+import { topicNames } from './queue/topics.ts'
+
+/** What a router is started with. */
+export interface RouterOptions {
+  readonly config: RouterConfig
+  readonly clock: Clock
+  readonly random: Random
+  readonly log: Log
+  readonly metrics: Metrics
+  /** Everything opened is added here. */
+  readonly closers: Closers
+  /** The queue's consumers cannot go on: the process must end, so that another one takes over. */
+  readonly onFatal: (cause: unknown) => void
+}
+
+/** A router that runs. */
+export interface Router {
+  /** Where it is reached, host:port. */
+  readonly address: string
+}
+
+/** Name under which health checks ask for the queue alone: a router serves direct messages without it. */
+export const queueHealthName = 'push.queue'
+
+/** How often readiness is looked at, in ms. */
+const readinessPeriodMs = 250
+
+/** Starts a router. It serves at once, whether registry and queue answer or not; health tells whether they do. */
+export async function startRouter(options: RouterOptions): Promise<Router> {
+  const { config, clock, random, log, metrics, closers } = options
+  const parts = { clock, random, log, metrics }
+
+  const registry = connectGrpc({ addresses: config.registryAddresses, ...parts })
+  closers.add('registry connection', () => registry.close())
+  const directory = watchEdgeDirectory({ registry, ...parts })
+  closers.add('edge watch', () => directory.close())
+  const cache = createRouteCache({ ...parts, entryCountMax: config.routeCacheEntryCountMax, entryTtlMs: config.routeCacheTtlMs })
+  const lookups = createLookups({ registry, cache, metrics, callDeadlineMs: config.lookupDeadlineMs })
+  const links = createEdgeLinks(parts)
+  closers.add('edge links', () => links.close())
+  const queue = openQueue(config, { ...parts, onFatal: options.onFatal })
+  closers.add('queue', () => queue.close())
+  const topics = topicNames(config.kafkaTopicPrefix)
+  const dispatcher = createDispatcher({
+    ...parts,
+    queue,
+    topicOf: (lane) => topics.lanes[lane],
+    cache,
+    lookups,
+    links,
+    directory,
+    offlinePath: droppingOfflinePath,
+    limits: config,
+  })
+
+  const server = await serveGrpc({
+    address: config.listenAddress,
+    ...parts,
+    reflection: config.reflection
+      ? {
+          descriptorSet: descriptorSet(),
+          services: [PublishServiceDefinition.fullName, DeviceServiceDefinition.fullName, OperationsServiceDefinition.fullName],
+        }
+      : undefined,
+    services(server) {
+      server.add(
+        PublishServiceDefinition,
+        createPublishService({ queue, dispatcher, acceptance: createAcceptance(clock, random), clock, metrics }),
+      )
+      server.add(DeviceServiceDefinition, createDevicesService(lookups))
+      server.add(OperationsServiceDefinition, createOperationsService({ registry, lookups, links, log }))
+      server.add(UplinkServiceDefinition, createUplinkService({ links, directory, metrics }))
+    },
+  })
+  closers.add('grpc server', () => server.drain(config.drainGraceMs))
+
+  const reportHealth = () => {
+    server.setServing('', directory.known)
+    server.setServing(queueHealthName, queue.state === 'ready')
+  }
+  reportHealth()
+  const readiness = clock.every(readinessPeriodMs, reportHealth)
+  closers.add('readiness', () => readiness.cancel())
+
+  await queue.consume(dispatcher)
+  // Before the server stops taking calls: what is in flight finishes while its answers still find the way.
+  closers.add('dispatch', () => queue.stopConsuming(() => dispatcher.settle(config.ackTimeoutMs)))
+
+  if (config.metricsAddress !== undefined) {
+    const metricsServer = await serveMetrics(metrics, config.metricsAddress)
+    closers.add('metrics server', () => metricsServer.close())
+    log.info('metrics served', { address: metricsServer.address })
+  }
+  log.info('router ready', { address: server.address })
+  return { address: server.address }
+}
