@@ -50,7 +50,11 @@ interface SettingOptions {
 }
 
 /** A setting with a default, one that may stay unset (`optional`), or one that the operator has to set. */
-export function setting<T>(name: string, type: SettingType<T>, options: SettingOptions & { readonly default?: T }): Setting<T>
+export function setting<T>(
+  name: string,
+  type: SettingType<T>,
+  options: SettingOptions & { readonly default?: NoInfer<T> },
+): Setting<T>
 export function setting<T>(
   name: string,
   type: SettingType<T>,

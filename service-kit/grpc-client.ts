@@ -6,6 +6,7 @@ import type { CallBounds } from './call-bounds.ts'
 import { callBoundsMiddleware } from './call-bounds.ts'
 import type { Clock } from './clock.ts'
 import { errorDetailsMiddleware } from './error-client.ts'
+import { quietGrpcLibrary } from './grpc-logging.ts'
 import type { Log } from './log.ts'
 import type { Metrics } from './metrics.ts'
 import { createMetrics } from './metrics.ts'
@@ -54,6 +55,7 @@ export class NotReadyError extends Error {
 export function connectGrpc(options: GrpcClientOptions): GrpcConnection {
   const { addresses, log, clock, random = systemRandom, metrics = createMetrics() } = options
   const { retryBaseMs = 50, retryCapMs = 1_000 } = options
+  quietGrpcLibrary()
   const channel = new Channel(channelTarget(addresses), ChannelCredentials.createInsecure(), channelOptions(options))
   const factory = createClientFactory()
     .use(errorDetailsMiddleware)

@@ -8,6 +8,7 @@ import type { Clock } from './clock.ts'
 import type { DrainContext } from './drain-middleware.ts'
 import { drainMiddleware } from './drain-middleware.ts'
 import { errorMiddleware } from './error-server.ts'
+import { quietGrpcLibrary } from './grpc-logging.ts'
 import { formatHostPort, PortTakenError, parseHostPort } from './listen-address.ts'
 import type { Log } from './log.ts'
 import type { Metrics } from './metrics.ts'
@@ -56,6 +57,7 @@ export interface GrpcServer {
 /** Starts a gRPC server with health, error map, call metrics and limits. Throws PortTakenError when the port is in use. */
 export async function serveGrpc(options: GrpcServerOptions): Promise<GrpcServer> {
   const { address, log, metrics, clock, reflection } = options
+  quietGrpcLibrary()
   const draining = new AbortController()
   const health = HealthState()
   // One listener for each health watch, and those are bounded by the calls a connection may have.

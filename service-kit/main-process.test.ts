@@ -1,0 +1,90 @@
+import { spawn } from 'node:child_process'
+import { createServer } from 'node:net'
+import { fileURLToPath } from 'node:url'
+import { expect, onTestFinished, test } from 'vitest'
+
+const fixture = fileURLToPath(new URL('./testing/fixtures/process.ts', import.meta.url))
+
+/** Runs the sample service until it exits; `onReady` is called when it says it is ready. */
+function run(behaviour: string, env: Record<string, string> = {}, onReady?: (kill: (signal: NodeJS.Signals) => void) => void) {
+  const child = spawn(process.execPath, [fixture, behaviour], { env: { PATH: process.env.PATH, ...env } })
+  onTestFinished(() => void child.kill('SIGKILL'))
+  let stdout = ''
+  let stderr = ''
+  let ready = false
+  child.stdout.on('data', (chunk: Buffer) => {
+    stdout += chunk.toString()
+    if (!ready && stdout.includes('sample ready')) {
+      ready = true
+      onReady?.((signal) => void child.kill(signal))
+    }
+  })
+  child.stderr.on('data', (chunk: Buffer) => {
+    stderr += chunk.toString()
+  })
+  return new Promise<{ code: number | null; phrases: string[]; stdout: string; stderr: string }>((resolve) => {
+    child.on('close', (code) => {
+      const phrases = stdout
+        .split('\n')
+        .filter((line) => line !== '')
+        .map((line) => String(JSON.parse(line).msg))
+      resolve({ code, phrases, stdout, stderr })
+    })
+  })
+}
+
+test('a wrong setting is told plainly on standard error, exit 2', async () => {
+  const { code, stdout, stderr } = await run('', { SAMPLE_LISTEN_ADDRESS: 'nowhere', SAMPLE_LISTN: 'x' })
+  expect(code).toBe(2)
+  expect(stdout).toBe('')
+  expect(stderr).toBe(
+    'sample cannot start:\n' +
+      '  SAMPLE_LISTEN_ADDRESS is "nowhere"; expected host:port\n' +
+      '  SAMPLE_LISTN is not a setting of sample\n',
+  )
+})
+
+test('SIGTERM closes everything in reverse order, exit 0', async () => {
+  const { code, phrases, stderr } = await run('', {}, (kill) => kill('SIGTERM'))
+  expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
+  expect(phrases).toEqual(['sample ready', 'stopping', 'last opened is closed', 'first opened is closed'])
+})
+
+test('a second signal does not wait for what is slow', async () => {
+  const { code, phrases } = await run('slow', {}, (kill) => {
+    kill('SIGINT')
+    setTimeout(() => kill('SIGINT'), 100)
+  })
+  expect(code).toBe(1)
+  expect(phrases).toEqual(
+    expect.arrayContaining(['stopping at once', 'first opened is closed', 'some parts did not close in time']),
+  )
+})
+
+test.each([
+  ['throw', 'nobody catches this'],
+  ['reject', 'nobody awaits this'],
+])('an error that nobody caught (%s) is logged, everything is closed, exit 70', async (behaviour, message) => {
+  const { code, phrases, stdout } = await run(behaviour)
+  expect(code).toBe(70)
+  expect(stdout).toContain(message)
+  expect(phrases).toEqual(expect.arrayContaining(['stopping after an error that nobody caught', 'first opened is closed']))
+})
+
+test('a start that fails closes what was opened, exit 1', async () => {
+  const { code, phrases, stdout } = await run('broken start')
+  expect(code).toBe(1)
+  expect(stdout).toContain('the disk is on fire')
+  expect(phrases).toEqual(expect.arrayContaining(['cannot start', 'first opened is closed']))
+})
+
+test('a taken port is told plainly with its address, exit 1', async () => {
+  const other = createServer()
+  await new Promise<void>((resolve) => other.listen(0, '127.0.0.1', resolve))
+  onTestFinished(() => void other.close())
+  const bound = other.address()
+  const address = `127.0.0.1:${typeof bound === 'object' ? bound?.port : ''}`
+  const { code, stderr } = await run('', { SAMPLE_LISTEN_ADDRESS: address })
+  expect(code).toBe(1)
+  expect(stderr).toBe(`sample cannot start: ${address} is taken by another process; stop that one or choose another port\n`)
+})
