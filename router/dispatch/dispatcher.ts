@@ -30,7 +30,7 @@ export interface DispatchLimits {
 
 /** What dispatch needs. */
 export interface DispatcherOptions {
-  readonly queue: MessageQueue
+  readonly queue: Pick<MessageQueue, 'publishDeadLetter'>
   /** The topic's name of a lane, for dead letters. */
   readonly topicOf: (lane: Lane) => string
   readonly cache: RouteCache

@@ -38,6 +38,18 @@ export type CloseAnswer = CloseSessionResult | 'unanswered' | 'gone'
 /** How a link stands. `down`: the last attempt to open a stream failed, and the next one waits for the back-off. */
 export type LinkState = 'idle' | 'opening' | 'open' | 'down' | 'gone'
 
+/** What dispatch and the services need of a link. */
+export interface Link {
+  /** How the link stands now. */
+  readonly state: LinkState
+  /** Sends a delivery as soon as the window allows. Returns the number by which `forget` knows it. Calls back in a later tick at the earliest. */
+  deliver(delivery: LinkDelivery): number
+  /** Stops calling back for a delivery. What is on its way stays on its way. */
+  forget(id: number): void
+  /** Asks the edge to close a session. Never rejects. */
+  closeSession(request: Omit<CloseSession, 'closeId'>, timeoutMs: number): Promise<CloseAnswer>
+}
+
 /** Bounds of a link. */
 export interface EdgeLinkLimits {
   /** Deliveries without a first outcome, in each of the two windows. */
@@ -132,7 +144,7 @@ class Window {
  * The router's stream to one edge. Opened when something is first sent, closed after idling, opened again after it breaks. It knows nothing
  * of messages and decides nothing: it says what was heard, and when nothing will be.
  */
-export class EdgeLink {
+export class EdgeLink implements Link {
   readonly edgeId: string
   readonly address: string
   readonly #options: EdgeLinkOptions
@@ -167,7 +179,6 @@ export class EdgeLink {
     ])
   }
 
-  /** How the link stands now. */
   get state(): LinkState {
     return this.#state
   }
@@ -177,7 +188,6 @@ export class EdgeLink {
     return this.#entries.size
   }
 
-  /** Sends a delivery as soon as the window allows. Returns the number by which `forget` knows it. Calls back in a later tick at the earliest. */
   deliver(delivery: LinkDelivery): number {
     const id = ++this.#lastId
     const window = delivery.high ? this.#high : this.#rest
@@ -189,13 +199,11 @@ export class EdgeLink {
     return id
   }
 
-  /** Stops calling back for a delivery. What is on its way stays on its way. */
   forget(id: number): void {
     const entry = this.#entries.get(id)
     if (entry) this.#remove(id, entry)
   }
 
-  /** Asks the edge to close a session. Never rejects. */
   closeSession(request: Omit<CloseSession, 'closeId'>, timeoutMs: number): Promise<CloseAnswer> {
     const closeId = ++this.#lastId
     return new Promise((settle) => {

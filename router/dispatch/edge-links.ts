@@ -3,7 +3,7 @@ import type { Clock } from '../../service-kit/clock.ts'
 import type { Log } from '../../service-kit/log.ts'
 import type { Metrics } from '../../service-kit/metrics.ts'
 import type { Random } from '../../service-kit/random.ts'
-import { defaultLinkLimits, EdgeLink, type EdgeLinkLimits } from './edge-link.ts'
+import { defaultLinkLimits, EdgeLink, type EdgeLinkLimits, type Link } from './edge-link.ts'
 
 /** What the links need. */
 export interface EdgeLinksOptions {
@@ -17,7 +17,7 @@ export interface EdgeLinksOptions {
 /** The router's links, one per edge it has something for. */
 export interface EdgeLinks {
   /** The link to the edge that holds this row; made when there is none. */
-  to(row: Pick<SessionRow, 'edgeId' | 'edgeAddress'>): EdgeLink
+  to(row: Pick<SessionRow, 'edgeId' | 'edgeAddress'>): Link
   /**
    * Whether the edge is gone: another process has answered at its address, or its lease has lapsed and no stream to it can be opened.
    * A lapse alone is not enough, since an open stream needs no lease: the store may have stalled.

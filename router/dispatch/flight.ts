@@ -8,7 +8,7 @@ import type { Log } from '../../service-kit/log.ts'
 import type { Random } from '../../service-kit/random.ts'
 import { buildDelivery } from './delivery.ts'
 import type { EdgeDirectory } from './edge-directory.ts'
-import type { EdgeLink } from './edge-link.ts'
+import type { Link } from './edge-link.ts'
 import type { EdgeLinks } from './edge-links.ts'
 import type { Lookups } from './lookups.ts'
 import type { OfflinePath } from './offline-path.ts'
@@ -91,7 +91,7 @@ export class Flight {
   readonly #nowOrNever: boolean
   readonly #hops: Hops
   #stage: Stage = 'new'
-  #link: EdgeLink | undefined
+  #link: Link | undefined
   #linkEntry = 0
   #row: SessionRow | undefined
   #refused: SessionRow | undefined

@@ -1,0 +1,449 @@
+import { describe, expect, test } from 'vitest'
+import { OutcomeKind } from '../../gen/push/internal/v1/edge.ts'
+import { DeadLetter } from '../../gen/push/internal/v1/queue.ts'
+import { ConfirmLevel, MessageState, StateReason } from '../../gen/push/v1/message.ts'
+import { metricValue } from '../../service-kit/testing/metric-value.ts'
+import { dispatchBench, settle } from './testing/dispatch-bench.ts'
+
+const nowOrNever = { ttl: { seconds: 0, nanos: 0 } }
+
+describe('from the queue', () => {
+  test('a message is done with the queue when its device has acknowledged it, not when it was written', async () => {
+    const bench = dispatchBench()
+    bench.connect('d', 'e1:s1')
+    const lease = bench.lease()
+    await bench.hand(lease, [[0, bench.queued('m', 'd')]])
+    bench.link('e1').say('m', OutcomeKind.WRITTEN)
+    await settle()
+    expect(lease.commits).toEqual([])
+    bench.link('e1').say('m', OutcomeKind.ACKNOWLEDGED)
+    await settle()
+    expect(lease.commits).toEqual([1n])
+    expect(bench.settled()).toEqual(['m ACKNOWLEDGED'])
+  })
+
+  test('offsets are committed contiguously: a later one that is done first waits for the earlier', async () => {
+    const bench = dispatchBench()
+    bench.connect('a', 'e1:s1')
+    bench.connect('b', 'e1:s2')
+    const lease = bench.lease()
+    await bench.hand(lease, [
+      [4, bench.queued('m1', 'a')],
+      [7, bench.queued('m2', 'b')],
+    ])
+    bench.link('e1').say('m2', OutcomeKind.ACKNOWLEDGED)
+    await settle()
+    expect(lease.commits).toEqual([])
+    bench.link('e1').say('m1', OutcomeKind.ACKNOWLEDGED)
+    await settle()
+    expect(lease.commits).toEqual([8n])
+  })
+
+  test("one device's messages are handed off in the order of the queue, also when the first must wait", async () => {
+    const bench = dispatchBench()
+    bench.connect('d', 'e1:s1')
+    const lease = bench.lease()
+    const link = bench.link('e1')
+    link.state = 'down'
+    await bench.hand(lease, [
+      [0, bench.queued('m1', 'd')],
+      [1, bench.queued('m2', 'd')],
+      [2, bench.queued('m3', 'd')],
+    ])
+    link.state = 'open'
+    await bench.clock.advance(2_000)
+    await settle()
+    expect(link.offered.map((one) => one.messageId)).toEqual(['m1', 'm2', 'm3'])
+  })
+
+  test('the next message of a device does not wait for the answer to the one before', async () => {
+    const bench = dispatchBench()
+    bench.connect('d', 'e1:s1')
+    const lease = bench.lease()
+    await bench.hand(lease, [
+      [0, bench.queued('m1', 'd')],
+      [1, bench.queued('m2', 'd')],
+    ])
+    expect(bench.link('e1').offered.map((one) => one.messageId)).toEqual(['m1', 'm2'])
+  })
+
+  test('a record that is read again while in flight joins its flight, and then counts for the new lease', async () => {
+    const bench = dispatchBench()
+    bench.connect('d', 'e1:s1')
+    const first = bench.lease(0, 1)
+    const message = bench.queued('m', 'd')
+    await bench.hand(first, [[0, message]])
+    bench.endLease(first)
+    const second = bench.lease(0, 2)
+    await bench.hand(second, [[0, message]])
+    expect(bench.link('e1').offered).toHaveLength(1)
+    bench.link('e1').say('m', OutcomeKind.ACKNOWLEDGED)
+    await settle()
+    expect(first.commits).toEqual([])
+    expect(second.commits).toEqual([1n])
+  })
+
+  test('what is settled after the lease has ended commits nothing', async () => {
+    const bench = dispatchBench()
+    bench.connect('d', 'e1:s1')
+    const lease = bench.lease()
+    await bench.hand(lease, [[0, bench.queued('m', 'd')]])
+    bench.endLease(lease)
+    bench.link('e1').say('m', OutcomeKind.ACKNOWLEDGED)
+    await settle()
+    expect(lease.commits).toEqual([])
+    expect(bench.settled()).toEqual(['m ACKNOWLEDGED'])
+  })
+
+  test('a full budget pauses the partitions, drops nothing, and goes on when there is room', async () => {
+    const bench = dispatchBench({ inFlightMax: 4 })
+    const lease = bench.lease()
+    const idle = bench.lease(1)
+    for (let n = 0; n < 7; n++) bench.connect(`d${n}`, `e1:s${n}`)
+    await bench.hand(
+      lease,
+      [0, 1, 2, 3, 4, 5, 6].map((n) => [n, bench.queued(`m${n}`, `d${n}`)]),
+    )
+    expect(lease.paused).toBe(true)
+    expect(idle.paused).toBe(true)
+    expect(await metricValue(bench.metrics, 'push_router_lane_pauses_total', { lane: 'normal' })).toBe(1)
+    expect(bench.link('e1').offered).toHaveLength(4)
+    for (let n = 0; n < 7; n++) {
+      bench.link('e1').say(`m${n}`, OutcomeKind.ACKNOWLEDGED)
+      await settle()
+    }
+    expect(lease.paused).toBe(false)
+    expect(lease.commits.at(-1)).toBe(7n)
+    expect(bench.settled()).toHaveLength(7)
+  })
+
+  test('a record that cannot be read goes to the dead-letter topic with its origin, and the partition goes on', async () => {
+    const bench = dispatchBench()
+    bench.connect('d', 'e1:s1')
+    bench.failDeadLetters(2)
+    const lease = bench.lease(3)
+    await bench.hand(lease, [
+      [41, Buffer.from([0xff, 0xff, 0xff])],
+      [42, bench.queued('m', 'd')],
+    ])
+    bench.link('e1').say('m', OutcomeKind.ACKNOWLEDGED)
+    await settle()
+    // While the dead letter is not durable its offset is held.
+    expect(lease.commits).toEqual([])
+    await bench.clock.advance(1_000)
+    await settle()
+    expect(lease.commits.at(-1)).toBe(43n)
+    const letter = DeadLetter.decode(bench.deadLetters[0]?.value ?? Buffer.alloc(0))
+    expect(letter).toMatchObject({
+      originTopic: 'push.normal',
+      originPartition: 3,
+      originOffset: 41,
+      reason: StateReason.UNDECODABLE,
+    })
+    expect(letter.value).toEqual(Buffer.from([0xff, 0xff, 0xff]))
+  })
+
+  test('a record whose fields make no sense is a dead letter too', async () => {
+    const bench = dispatchBench()
+    const lease = bench.lease()
+    const noTarget = bench.queued('m', 'd')
+    if (noTarget.message) noTarget.message.target = undefined
+    await bench.hand(lease, [
+      [0, noTarget],
+      [1, { ...bench.queued('m2', 'd'), messageId: '' }],
+      [2, { ...bench.queued('m3', 'd'), expireTime: 0 }],
+      [3, { ...bench.queued('m4', 'd'), message: undefined }],
+    ])
+    expect(bench.deadLetters).toHaveLength(4)
+    expect(lease.commits.at(-1)).toBe(4n)
+  })
+
+  test('a device without a session: dropped as offline, and the queue goes on', async () => {
+    const bench = dispatchBench()
+    const lease = bench.lease()
+    await bench.hand(lease, [[0, bench.queued('m', 'd')]])
+    expect(bench.settled()).toEqual(['m DROPPED OFFLINE'])
+    expect(lease.commits).toEqual([1n])
+  })
+
+  test('an edge that cannot be reached but is not gone: looked up again until the hold ends, then unreachable, never offline', async () => {
+    const bench = dispatchBench()
+    bench.connect('d', 'e1:s1')
+    bench.link('e1').state = 'down'
+    const lease = bench.lease()
+    await bench.hand(lease, [[0, bench.queued('m', 'd')]])
+    await bench.clock.advance(59_000)
+    expect(bench.settled()).toEqual([])
+    expect(bench.registry.finds.length).toBeGreaterThan(10)
+    await bench.clock.advance(2_000)
+    await settle()
+    expect(bench.settled()).toEqual(['m DROPPED UNREACHABLE'])
+    expect(lease.commits).toEqual([1n])
+  })
+
+  test('a device that comes back elsewhere while its message is held gets it', async () => {
+    const bench = dispatchBench()
+    bench.connect('d', 'e1:s1')
+    bench.link('e1').state = 'down'
+    const lease = bench.lease()
+    await bench.hand(lease, [[0, bench.queued('m', 'd')]])
+    await bench.clock.advance(5_000)
+    bench.connect('d', 'e2:s2', 'e1:s1')
+    await bench.clock.advance(2_000)
+    await settle()
+    bench.link('e2').say('m', OutcomeKind.ACKNOWLEDGED)
+    expect(bench.settled()).toEqual(['m ACKNOWLEDGED'])
+  })
+
+  test('a lapsed edge with an open stream is not gone; one that cannot be reached either is passed over', async () => {
+    const bench = dispatchBench()
+    bench.connect('d', 'e1:s1:LAPSED', 'e2:s2')
+    const lease = bench.lease()
+    await bench.hand(lease, [[0, bench.queued('m1', 'd')]])
+    expect(bench.link('e1').last('m1')).toBeDefined()
+    bench.link('e1').state = 'down'
+    bench.link('e1').lose('m1', 'unknown')
+    await bench.clock.advance(2_000)
+    await settle()
+    expect(bench.link('e2').last('m1').redelivered).toBe(true)
+  })
+
+  test('when the three newest rows are of no use and there are more, all rows are read before the device counts as offline', async () => {
+    const bench = dispatchBench()
+    bench.connect('d', 'g1:s1:LAPSED', 'g2:s2:LAPSED', 'g3:s3:LAPSED', 'e4:s4')
+    for (const edge of ['g1', 'g2', 'g3']) bench.link(edge).state = 'gone'
+    await bench.hand(bench.lease(), [[0, bench.queued('m', 'd')]])
+    expect(bench.registry.finds.at(-1)).toMatchObject({ allRows: true })
+    expect(bench.link('e4').last('m')).toBeDefined()
+  })
+
+  test('a ghost row: not connected twice on one route removes the row by its key, and the row below is tried', async () => {
+    const bench = dispatchBench()
+    bench.connect('d', 'e1:ghost', 'e2:s2')
+    await bench.hand(bench.lease(), [[0, bench.queued('m', 'd')]])
+    bench.link('e1').say('m', OutcomeKind.NOT_CONNECTED)
+    await settle()
+    expect(bench.unregistered.map(({ sessionId, epoch }) => ({ sessionId, epoch }))).toEqual([
+      { sessionId: 'ghost', epoch: 1_000 },
+    ])
+    bench.link('e2').say('m', OutcomeKind.ACKNOWLEDGED)
+    expect(bench.settled()).toEqual(['m ACKNOWLEDGED'])
+  })
+
+  test('a device that moves is followed three times, then given up as unreachable', async () => {
+    const bench = dispatchBench()
+    bench.connect('d', 'e1:s1')
+    await bench.hand(bench.lease(), [[0, bench.queued('m', 'd')]])
+    for (let move = 1; move <= 3; move++) {
+      bench.connect('d', `e${move + 1}:s${move + 1}`)
+      bench.link(`e${move}`).say('m', OutcomeKind.NOT_CONNECTED)
+      await settle()
+    }
+    expect(bench.unregistered).toEqual([])
+    expect(bench.settled()).toEqual(['m DROPPED UNREACHABLE'])
+  })
+
+  test('a connection that closes after writing: the device is looked up a moment later and gets the message again, marked as such', async () => {
+    const bench = dispatchBench()
+    bench.connect('d', 'e1:s1')
+    await bench.hand(bench.lease(), [[0, bench.queued('m', 'd')]])
+    bench.link('e1').say('m', OutcomeKind.WRITTEN)
+    bench.connect('d', 'e2:s2')
+    bench.link('e1').say('m', OutcomeKind.CLOSED_UNACKNOWLEDGED)
+    await bench.clock.advance(600)
+    await settle()
+    expect(bench.link('e2').last('m').redelivered).toBe(true)
+  })
+
+  test('time to live 0 is not sent again once it may have been written', async () => {
+    const bench = dispatchBench()
+    bench.connect('d', 'e1:s1')
+    await bench.hand(bench.lease(), [
+      [0, bench.queued('lost', 'd', nowOrNever)],
+      [1, bench.queued('closed', 'd', nowOrNever)],
+    ])
+    bench.link('e1').lose('lost', 'unknown')
+    bench.link('e1').say('closed', OutcomeKind.WRITTEN)
+    bench.link('e1').say('closed', OutcomeKind.CLOSED_UNACKNOWLEDGED)
+    await settle()
+    expect(bench.settled()).toEqual(['lost DROPPED UNKNOWN', 'closed DROPPED UNKNOWN'])
+  })
+
+  test('written and not answered: dropped after the acknowledgement timeout', async () => {
+    const bench = dispatchBench()
+    bench.connect('d', 'e1:s1')
+    const lease = bench.lease()
+    await bench.hand(lease, [[0, bench.queued('m', 'd')]])
+    bench.link('e1').say('m', OutcomeKind.WRITTEN)
+    await bench.clock.advance(9_900)
+    expect(bench.settled()).toEqual([])
+    await bench.clock.advance(200)
+    await settle()
+    expect(bench.settled()).toEqual(['m DROPPED ACK_TIMEOUT'])
+    expect(lease.commits).toEqual([1n])
+  })
+
+  test('a message that expired in the queue is not delivered', async () => {
+    const bench = dispatchBench()
+    bench.connect('d', 'e1:s1')
+    const message = bench.queued('m', 'd', { ttl: { seconds: 5, nanos: 0 } })
+    await bench.clock.advance(6_000)
+    await bench.hand(bench.lease(), [[0, message]])
+    await bench.clock.advance(10)
+    expect(bench.settled()).toEqual(['m EXPIRED'])
+    expect(bench.link('e1').offered).toEqual([])
+  })
+
+  test('a message that is too large for the connection becomes a dead letter with its origin', async () => {
+    const bench = dispatchBench()
+    bench.connect('d', 'e1:s1')
+    const lease = bench.lease(2)
+    await bench.hand(lease, [[9, bench.queued('m', 'd')]])
+    bench.link('e1').say('m', OutcomeKind.TOO_LARGE, { detail: 'frame of 90,000 bytes' })
+    await settle()
+    expect(bench.settled()).toEqual(['m DEAD_LETTERED TOO_LARGE'])
+    expect(DeadLetter.decode(bench.deadLetters[0]?.value ?? Buffer.alloc(0))).toMatchObject({
+      messageId: 'm',
+      originPartition: 2,
+      originOffset: 9,
+      detail: 'frame of 90,000 bytes',
+    })
+    expect(lease.commits).toEqual([10n])
+  })
+})
+
+describe('while the registry does not answer', () => {
+  test('partitions pause, nothing is dropped or declared offline, and the hold stands still', async () => {
+    const bench = dispatchBench()
+    bench.connect('d', 'e1:s1')
+    bench.registry.down = true
+    const lease = bench.lease()
+    await bench.hand(lease, [[0, bench.queued('m', 'd')]])
+    expect(lease.paused).toBe(true)
+    await bench.clock.advance(300_000)
+    expect(bench.settled()).toEqual([])
+    bench.registry.down = false
+    await bench.clock.advance(2_000)
+    await settle()
+    expect(lease.paused).toBe(false)
+    bench.link('e1').say('m', OutcomeKind.ACKNOWLEDGED)
+    expect(bench.settled()).toEqual(['m ACKNOWLEDGED'])
+  })
+
+  test('a lease that starts meanwhile is paused as well', async () => {
+    const bench = dispatchBench()
+    bench.registry.down = true
+    await bench.hand(bench.lease(0), [[0, bench.queued('m', 'd')]])
+    expect(bench.lease(1).paused).toBe(true)
+  })
+
+  test("the message's own time goes on", async () => {
+    const bench = dispatchBench()
+    bench.registry.down = true
+    await bench.hand(bench.lease(), [[0, bench.queued('m', 'd', { ttl: { seconds: 5, nanos: 0 } })]])
+    await bench.clock.advance(6_000)
+    await settle()
+    expect(bench.settled()).toEqual(['m EXPIRED'])
+  })
+})
+
+describe('direct', () => {
+  test('returns when the device has acknowledged', async () => {
+    const bench = dispatchBench()
+    bench.connect('d', 'e1:s1')
+    const answer = bench.dispatcher.deliverDirect(bench.queued('m', 'd'), 9_000)
+    await settle()
+    bench.link('e1').say('m', OutcomeKind.WRITTEN, { writtenTime: 5 })
+    bench.link('e1').say('m', OutcomeKind.ACKNOWLEDGED, { writtenTime: 5, answeredTime: 6 })
+    expect(await answer).toMatchObject({ state: MessageState.ACKNOWLEDGED, edgeId: 'e1', hops: { written: 5, answered: 6 } })
+  })
+
+  test('returns when written if that is what was wanted', async () => {
+    const bench = dispatchBench()
+    bench.connect('d', 'e1:s1')
+    const answer = bench.dispatcher.deliverDirect(bench.queued('m', 'd', { confirm: ConfirmLevel.WRITTEN }), 9_000)
+    await settle()
+    bench.link('e1').say('m', OutcomeKind.WRITTEN)
+    expect((await answer).state).toBe(MessageState.WRITTEN)
+  })
+
+  test('no session: dropped as offline at once', async () => {
+    const bench = dispatchBench()
+    expect(await bench.dispatcher.deliverDirect(bench.queued('m', 'd'), 9_000)).toMatchObject({
+      state: MessageState.DROPPED,
+      reason: StateReason.OFFLINE,
+    })
+  })
+
+  test('time to live 0, written and not answered by the limit: the state so far', async () => {
+    const bench = dispatchBench()
+    bench.connect('d', 'e1:s1')
+    const answer = bench.dispatcher.deliverDirect(bench.queued('m', 'd', nowOrNever), 3_000)
+    await settle()
+    bench.link('e1').say('m', OutcomeKind.WRITTEN)
+    await bench.clock.advance(3_100)
+    expect(await answer).toMatchObject({ state: MessageState.WRITTEN, reason: StateReason.WAIT_ENDED })
+  })
+
+  test('the registry away until the limit: the call fails and nothing is said about the device', async () => {
+    const bench = dispatchBench()
+    bench.registry.down = true
+    const answer = bench.dispatcher.deliverDirect(bench.queued('m', 'd'), 3_000)
+    const failed = expect(answer).rejects.toMatchObject({ reason: 'REGISTRY_UNAVAILABLE' })
+    await bench.clock.advance(3_100)
+    await failed
+  })
+
+  test('a payload too large for the connection is told to the publisher', async () => {
+    const bench = dispatchBench()
+    bench.connect('d', 'e1:s1')
+    const answer = bench.dispatcher.deliverDirect(bench.queued('m', 'd'), 3_000)
+    const failed = expect(answer).rejects.toMatchObject({ reason: 'PAYLOAD_TOO_LARGE' })
+    await settle()
+    bench.link('e1').say('m', OutcomeKind.TOO_LARGE)
+    await failed
+  })
+
+  test('above the bound a call is refused at once, and may come back', async () => {
+    const bench = dispatchBench({ directInFlightMax: 1 })
+    bench.connect('d', 'e1:s1')
+    const first = bench.dispatcher.deliverDirect(bench.queued('m1', 'd'), 3_000)
+    await expect(bench.dispatcher.deliverDirect(bench.queued('m2', 'd'), 3_000)).rejects.toMatchObject({ reason: 'BACKLOG_FULL' })
+    await settle()
+    bench.link('e1').say('m1', OutcomeKind.ACKNOWLEDGED)
+    await first
+    const third = bench.dispatcher.deliverDirect(bench.queued('m3', 'd'), 3_000)
+    await settle()
+    bench.link('e1').say('m3', OutcomeKind.ACKNOWLEDGED)
+    expect((await third).state).toBe(MessageState.ACKNOWLEDGED)
+  })
+
+  test('a caller that goes away ends the wait, and nothing is held', async () => {
+    const bench = dispatchBench()
+    bench.connect('d', 'e1:s1')
+    const caller = new AbortController()
+    const answer = bench.dispatcher.deliverDirect(bench.queued('m', 'd'), 9_000, caller.signal)
+    await settle()
+    caller.abort()
+    expect((await answer).state).toBe(MessageState.DROPPED)
+    expect(bench.clock.pendingTimers).toBe(0)
+  })
+})
+
+describe('stopping', () => {
+  test('what is in flight finishes, what had not set out is left to the next owner, new direct calls are refused', async () => {
+    const bench = dispatchBench({ inFlightMax: 1 })
+    bench.connect('a', 'e1:s1')
+    const lease = bench.lease()
+    await bench.hand(lease, [
+      [0, bench.queued('m1', 'a')],
+      [1, bench.queued('m2', 'a')],
+    ])
+    const settled = bench.dispatcher.settle(10_000)
+    await expect(bench.dispatcher.deliverDirect(bench.queued('m3', 'a'), 1_000)).rejects.toMatchObject({ reason: 'DRAINING' })
+    bench.link('e1').say('m1', OutcomeKind.ACKNOWLEDGED)
+    await settled
+    expect(lease.commits).toEqual([1n])
+    expect(bench.link('e1').offered.map((one) => one.messageId)).toEqual(['m1'])
+  })
+})

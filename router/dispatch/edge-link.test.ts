@@ -1,0 +1,273 @@
+import { afterEach, expect, test } from 'vitest'
+import {
+  CloseReason,
+  CloseSessionResult,
+  type DeliverRequest,
+  type DeliverResponse,
+  EdgeServiceDefinition,
+  type Outcome,
+  OutcomeKind,
+} from '../../gen/push/internal/v1/edge.ts'
+import { systemClock } from '../../service-kit/clock.ts'
+import { PushError } from '../../service-kit/errors.ts'
+import { type GrpcServer, serveGrpc } from '../../service-kit/grpc-server.ts'
+import { silentLog } from '../../service-kit/log.ts'
+import { createMetrics } from '../../service-kit/metrics.ts'
+import { systemRandom } from '../../service-kit/random.ts'
+import { buildDelivery } from './delivery.ts'
+import { defaultLinkLimits, EdgeLink, type EdgeLinkLimits, type LinkDelivery } from './edge-link.ts'
+import { createEdgeLinks } from './edge-links.ts'
+import { emptyMessage } from './testing/dispatch-bench.ts'
+
+const opened: (() => void | Promise<void>)[] = []
+afterEach(async () => {
+  for (const close of opened.splice(0).reverse()) await close()
+})
+
+/** An edge that answers as told; `answer` undefined means silence. */
+class ScriptedEdge {
+  readonly frames: DeliverRequest[] = []
+  streamCount = 0
+  answer: (request: DeliverRequest) => DeliverResponse | undefined = (request) => ({
+    outcomes: request.deliveries.map(({ deliveryId }) => outcome(deliveryId, OutcomeKind.ACKNOWLEDGED)),
+    inboxReadyAnswers: [],
+    closeSessionAnswers: request.closeSessions.map(({ closeId }) => ({ closeId, result: CloseSessionResult.CLOSED })),
+  })
+  #server: GrpcServer | undefined
+  #breaks = new Set<() => void>()
+
+  async listen(address = '127.0.0.1:0', edgeId = 'e1'): Promise<string> {
+    const server = await serveGrpc({
+      address,
+      log: silentLog,
+      metrics: createMetrics(),
+      clock: systemClock,
+      services: (adding) =>
+        adding.add(EdgeServiceDefinition, {
+          deliver: (requests, context) => {
+            if (context.metadata.get('edge-id') !== edgeId) throw new PushError('EDGE_RESTARTED', `this is ${edgeId}`)
+            context.header.set('edge-id', edgeId)
+            context.sendHeader()
+            return this.#stream(requests)
+          },
+          drain: () => Promise.reject(new Error('not called')),
+          probe: () => Promise.reject(new Error('not called')),
+        }),
+    })
+    this.#server = server
+    opened.push(() => this.stop())
+    return server.address
+  }
+
+  async *#stream(requests: AsyncIterable<DeliverRequest>): AsyncGenerator<DeliverResponse> {
+    this.streamCount++
+    const broken = new Promise<'broken'>((resolve) => this.#breaks.add(() => resolve('broken')))
+    const iterator = requests[Symbol.asyncIterator]()
+    while (true) {
+      const next = await Promise.race([iterator.next(), broken])
+      if (next === 'broken') throw new PushError('DRAINING', 'the stream breaks')
+      if (next.done) return
+      this.frames.push(next.value)
+      const answer = this.answer(next.value)
+      if (answer) yield answer
+    }
+  }
+
+  breakStreams(): void {
+    for (const end of this.#breaks) end()
+    this.#breaks.clear()
+  }
+
+  async stop(): Promise<void> {
+    this.breakStreams()
+    await this.#server?.drain(0)
+  }
+}
+
+function outcome(deliveryId: number, kind: OutcomeKind): Outcome {
+  return { deliveryId, kind, final: false, writtenTime: 1, answeredTime: 0, sessionId: 's', detail: '', result: undefined }
+}
+
+const parts = { clock: systemClock, random: systemRandom, log: silentLog, metrics: createMetrics() }
+
+function linkTo(address: string, limits: Partial<EdgeLinkLimits> = {}, edgeId = 'e1'): EdgeLink {
+  const link = new EdgeLink({ ...parts, edgeId, address, limits: { ...defaultLinkLimits, ...limits } })
+  opened.push(() => link.close())
+  return link
+}
+
+/** Sends one delivery; `said` has what was heard, in order. */
+function send(link: EdgeLink, how: { high?: boolean } = {}) {
+  const said: string[] = []
+  let wake = () => {}
+  const say = (word: string) => {
+    said.push(word)
+    wake()
+  }
+  const message = { messageId: 'm', message: emptyMessage(), acceptTime: 1, expireTime: 2, principal: '', attempt: 0 }
+  const row = {
+    deviceId: 'd',
+    epoch: 1,
+    sessionId: 's',
+    edgeId: 'e1',
+    edgeAddress: '',
+    accountId: '',
+    protocol: '',
+    connectedTime: 1,
+  }
+  const delivery: LinkDelivery = {
+    high: how.high ?? false,
+    byteCount: 1_000,
+    build: (deliveryId) => buildDelivery(message, message.message, row, { deliveryId, redelivered: false, remainingTime: 1 }),
+    onSent: () => say('sent'),
+    onOutcome: (heard) => say(`outcome ${heard.kind}`),
+    onLost: (lost) => say(lost),
+  }
+  const id = link.deliver(delivery)
+  return {
+    said,
+    id,
+    /** Resolves when so many things have been heard. */
+    heard: (count: number) =>
+      new Promise<string[]>((resolve) => {
+        wake = () => {
+          if (said.length >= count) resolve(said)
+        }
+        wake()
+      }),
+  }
+}
+
+test('the stream opens when something is first sent, and carries what waits in one frame', async () => {
+  const edge = new ScriptedEdge()
+  const link = linkTo(await edge.listen())
+  expect(edge.streamCount).toBe(0)
+  const sends = [send(link), send(link), send(link)]
+  await Promise.all(sends.map((one) => one.heard(2)))
+  expect(edge.streamCount).toBe(1)
+  expect(edge.frames.map((frame) => frame.deliveries.length)).toEqual([3])
+  expect(sends.map((one) => one.said)).toEqual(Array(3).fill(['sent', `outcome ${OutcomeKind.ACKNOWLEDGED}`]))
+})
+
+test('another process at the address means that the edge is gone, at once and for good', async () => {
+  const edge = new ScriptedEdge()
+  const address = await edge.listen('127.0.0.1:0', 'e2')
+  const links = createEdgeLinks(parts)
+  opened.push(() => links.close())
+  const row = { edgeId: 'e1', edgeAddress: address }
+  const link = links.to(row)
+  if (!(link instanceof EdgeLink)) throw new Error('expected a link')
+  expect(await send(link).heard(1)).toEqual(['gone'])
+  expect(links.isGone(row, false)).toBe(true)
+})
+
+test('an address where nobody listens: unreachable, and gone only when its lease has lapsed as well', async () => {
+  const edge = new ScriptedEdge()
+  const address = await edge.listen()
+  await edge.stop()
+  const links = createEdgeLinks(parts)
+  opened.push(() => links.close())
+  const row = { edgeId: 'e1', edgeAddress: address }
+  const link = links.to(row)
+  if (!(link instanceof EdgeLink)) throw new Error('expected a link')
+  expect(links.isGone(row, true)).toBe(false)
+  expect(await send(link).heard(1)).toEqual(['unreachable'])
+  expect(links.isGone(row, false)).toBe(false)
+  expect(links.isGone(row, true)).toBe(true)
+})
+
+test('when the stream breaks, what was handed over is unknown', async () => {
+  const edge = new ScriptedEdge()
+  edge.answer = () => undefined
+  const link = linkTo(await edge.listen())
+  const one = send(link)
+  await one.heard(1)
+  edge.breakStreams()
+  expect(await one.heard(2)).toEqual(['sent', 'unknown'])
+})
+
+test('what was written and not answered is unknown too when the stream breaks', async () => {
+  const edge = new ScriptedEdge()
+  edge.answer = (request) => ({
+    outcomes: request.deliveries.map(({ deliveryId }) => outcome(deliveryId, OutcomeKind.WRITTEN)),
+    inboxReadyAnswers: [],
+    closeSessionAnswers: [],
+  })
+  const link = linkTo(await edge.listen())
+  const one = send(link)
+  await one.heard(2)
+  edge.breakStreams()
+  expect((await one.heard(3)).at(-1)).toBe('unknown')
+})
+
+test('no first outcome in time is unknown, and frees its place in the window', async () => {
+  const edge = new ScriptedEdge()
+  edge.answer = () => undefined
+  const link = linkTo(await edge.listen(), { firstOutcomeTimeoutMs: 200, windowCountMax: 1 })
+  const first = send(link)
+  await first.heard(1)
+  expect(await first.heard(2)).toEqual(['sent', 'unknown'])
+  const second = send(link)
+  expect((await second.heard(1))[0]).toBe('sent')
+})
+
+test('a full window holds further deliveries back, and HIGH has a window of its own', async () => {
+  const edge = new ScriptedEdge()
+  const held: DeliverRequest[] = []
+  edge.answer = (request) => {
+    held.push(request)
+    return undefined
+  }
+  const link = linkTo(await edge.listen(), { windowCountMax: 2 })
+  const bulk = [send(link), send(link), send(link)]
+  await Promise.all([bulk[0]?.heard(1), bulk[1]?.heard(1)])
+  expect(bulk[2]?.said).toEqual([])
+  const high = send(link, { high: true })
+  expect(await high.heard(1)).toEqual(['sent'])
+  expect(bulk[2]?.said).toEqual([])
+  link.forget(bulk[0]?.id ?? 0)
+  expect(await bulk[2]?.heard(1)).toEqual(['sent'])
+})
+
+test('a broken stream is opened again by what is sent after the back-off', async () => {
+  const edge = new ScriptedEdge()
+  const link = linkTo(await edge.listen())
+  await send(link).heard(2)
+  edge.breakStreams()
+  await expect.poll(() => link.state).toBe('down')
+  let said: string[] = []
+  await expect
+    .poll(async () => {
+      said = await send(link).heard(1)
+      return said[0]
+    })
+    .toBe('sent')
+  expect(edge.streamCount).toBe(2)
+})
+
+test('an idle stream is closed, and opened again when needed', async () => {
+  const edge = new ScriptedEdge()
+  const link = linkTo(await edge.listen(), { idleTimeoutMs: 50 })
+  const first = send(link)
+  await first.heard(2)
+  link.forget(first.id)
+  await expect.poll(() => link.state).toBe('idle')
+  await send(link).heard(2)
+  expect(edge.streamCount).toBe(2)
+})
+
+test('closes are answered; an edge that is silent leaves them unanswered', async () => {
+  const edge = new ScriptedEdge()
+  const link = linkTo(await edge.listen())
+  const close = {
+    deviceId: 'd',
+    sessionId: 's',
+    reason: CloseReason.SUPERSEDED,
+    replacerSessionId: 't',
+    replacerEpoch: 2,
+    detail: '',
+  }
+  expect(await link.closeSession(close, 1_000)).toBe(CloseSessionResult.CLOSED)
+  edge.answer = () => undefined
+  expect(await link.closeSession(close, 50)).toBe('unanswered')
+})
