@@ -425,7 +425,7 @@ export class EdgeLink implements Link {
     this.#idleTimer?.cancel()
     this.#idleTimer = clock.after(delayMs, () => {
       const restMs = this.#lastTraffic + limits.idleTimeoutMs - clock.monotonic()
-      if (restMs > 0 || this.#entries.size > 0 || this.#closes.size > 0) return this.#watchIdle(Math.max(restMs, 1_000))
+      if (restMs > 0 || this.#entries.size > 0 || this.#closes.size > 0) return this.#watchIdle(restMs > 0 ? restMs + 1 : 1_000)
       this.#ending = true
       this.#stream?.wake()
     })
