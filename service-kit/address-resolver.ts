@@ -4,7 +4,7 @@ import { experimental, Metadata, status } from '@grpc/grpc-js'
 import type { Timer } from './clock.ts'
 import { systemClock } from './clock.ts'
 import type { HostPort } from './listen-address.ts'
-import { parseHostPort } from './listen-address.ts'
+import { formatHostPort, parseAddressList } from './listen-address.ts'
 
 /** Names are looked up at most this often; grpc-js asks whenever a connection ends. */
 const lookupIntervalMs = 5_000
@@ -14,12 +14,9 @@ const scheme = 'push-addresses'
 /** The channel target of a comma list of `host:port`, or of `dns:///name:port`: names and numbers may be mixed. */
 export function channelTarget(addresses: string): string {
   registerOnce()
-  const list = addresses.startsWith('dns:///') ? addresses.slice('dns:///'.length) : addresses
-  const parsed = list.split(',').map((one) => parseHostPort(one.trim()))
-  if (parsed.some((one) => one === undefined || one.port === 0)) {
-    throw new TypeError(`"${addresses}" is not host:port[,host:port…] or dns:///name:port`)
-  }
-  return `${scheme}:///${list.replaceAll(' ', '')}`
+  const parsed = parseAddressList(addresses)
+  if (parsed === undefined) throw new TypeError(`"${addresses}" is not host:port[,host:port…] or dns:///name:port`)
+  return `${scheme}:///${parsed.map(formatHostPort).join(',')}`
 }
 
 let registered = false
@@ -43,7 +40,7 @@ class AddressResolver implements experimental.Resolver {
 
   constructor(target: experimental.GrpcUri, listener: experimental.ResolverListener) {
     this.#listener = listener
-    this.#hosts = target.path.split(',').flatMap((one) => parseHostPort(one) ?? [])
+    this.#hosts = parseAddressList(target.path) ?? []
   }
 
   static getDefaultAuthority(target: experimental.GrpcUri): string {

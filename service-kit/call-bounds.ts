@@ -67,6 +67,7 @@ export function callBoundsMiddleware(bounds: CallBoundsOptions): ClientMiddlewar
     const backoff = createBackoff({ baseMs: retryBaseMs, capMs: retryCapMs, random })
     for (let tried = 0; ; tried++) {
       try {
+        rest.signal?.throwIfAborted()
         const attempt = startAttempt(clock, rest, remainingMs(), true)
         const answer = (async () => {
           try {
@@ -128,7 +129,6 @@ function unlessAborted<T>(answer: Promise<T>, signal: AbortSignal | undefined): 
   if (signal === undefined) return answer
   return new Promise((resolve, reject) => {
     const stop = () => reject(signal.reason)
-    if (signal.aborted) stop()
     signal.addEventListener('abort', stop, { once: true })
     answer.then(resolve, reject).finally(() => signal.removeEventListener('abort', stop))
   })

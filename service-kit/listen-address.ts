@@ -28,6 +28,13 @@ export function parseHostPort(text: string): HostPort | undefined {
   return host === undefined || port > 65_535 ? undefined : { host, port }
 }
 
+/** Reads what can be dialled: `host:port[,host:port…]` or `dns:///name:port`. Undefined when it is not of that form. */
+export function parseAddressList(text: string): readonly HostPort[] | undefined {
+  const list = text.startsWith('dns:///') ? [text.slice('dns:///'.length)] : text.split(',')
+  const parsed = list.flatMap((one) => parseHostPort(one.trim()) ?? [])
+  return parsed.length === list.length && parsed.every((one) => one.port > 0) ? parsed : undefined
+}
+
 /** Writes `host:port`, with brackets where the host is an IPv6 address. */
 export function formatHostPort(address: HostPort): string {
   return address.host.includes(':') ? `[${address.host}]:${address.port}` : `${address.host}:${address.port}`

@@ -59,6 +59,17 @@ test('odd facts do not break the line: cycles, names of the line itself', () => 
   expect(lines()).toEqual([expect.objectContaining({ level: 'info', fact_level: 'fatal', fact_time: 'never' })])
 })
 
+test('on a terminal a line is text, with the stack of a cause below it', () => {
+  const lines: string[] = []
+  const destination = { write: (line: string) => void lines.push(line) }
+  const log = createLog({ service: 'sample', pretty: true, destination })
+  log.info('edge ready', { edge_id: 'e-1' })
+  log.error('call failed', { cause: new Error('refused') })
+  const written = lines.join('')
+  expect(written).toMatch(/INFO: edge ready \{"edge_id":"e-1"\}\n/)
+  expect(written).toMatch(/\n +at .*log\.test\.ts/)
+})
+
 test('a recording log keeps lines of children with their facts', () => {
   const log = recordingLog()
   log.child({ device_id: 'd' }).warn('slow', { waited_ms: 5 })

@@ -1,6 +1,6 @@
 import type { DestinationStream } from 'pino'
 import { pino } from 'pino'
-import { PinoPretty } from 'pino-pretty'
+import { prettyFactory } from 'pino-pretty'
 import { writtenFacts } from './log-facts.ts'
 
 /** How much is written: a level and all above it. */
@@ -29,23 +29,30 @@ export interface LogOptions {
   readonly level?: LogLevel
   /** One readable line instead of JSON. By default so when standard output is a terminal. */
   readonly pretty?: boolean
-  /** Where JSON lines go instead of standard output. For tests. */
+  /** Where lines go instead of standard output. For tests. */
   readonly destination?: DestinationStream
 }
 
 /** Opens the log of a process. Lines go to standard output, each written before the call returns. */
 export function createLog(options: LogOptions): Log {
-  const { service, level = 'info', pretty = process.stdout.isTTY === true, destination } = options
+  const { service, level = 'info', destination } = options
+  const pretty = options.pretty ?? (destination === undefined && process.stdout.isTTY === true)
   const settings = {
     level,
     base: { service, pid: process.pid },
     timestamp: pino.stdTimeFunctions.isoTime,
     formatters: { level: (label: string) => ({ level: label }) },
   }
-  if (destination !== undefined) return logOn(pino(settings, destination))
-  if (!pretty) return logOn(pino(settings))
-  // In this process, not in a worker: the last lines before a crash are the ones that matter.
-  return logOn(pino(settings, PinoPretty({ destination: 1, sync: true, ignore: 'pid,service', singleLine: true })))
+  const lines = destination ?? pino.destination({ dest: 1, sync: true })
+  if (!pretty) return logOn(pino(settings, lines))
+  // Not as a worker or a stream, which would still hold the last lines when a process exits: those matter most.
+  const readable = prettyFactory({
+    ignore: 'pid,service',
+    singleLine: true,
+    errorLikeObjectKeys: ['cause'],
+    colorize: destination === undefined && process.stdout.isTTY === true && !process.env.NO_COLOR,
+  })
+  return logOn(pino(settings, { write: (line) => lines.write(readable(line)) }))
 }
 
 /** Says nothing. */

@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { formatHostPort, parseHostPort } from './listen-address.ts'
+import { formatHostPort, parseAddressList, parseHostPort } from './listen-address.ts'
 
 /** How the text of an environment variable becomes a value. */
 export interface SettingType<T> {
@@ -78,7 +78,7 @@ export function address(): SettingType<string> {
 export function addressList(): SettingType<string> {
   return {
     expected: 'host:port[,host:port…] or dns:///name:port',
-    schema: z.string().refine(isAddressList),
+    schema: z.string().refine((typed) => parseAddressList(typed) !== undefined),
     format: (value) => value,
   }
 }
@@ -86,12 +86,6 @@ export function addressList(): SettingType<string> {
 /** A file or folder. Not checked to exist: who opens it can say more. */
 export function path(): SettingType<string> {
   return { expected: 'a path', schema: z.string().min(1).max(4096), format: (value) => value }
-}
-
-/** Whether a text is what `connectGrpc` can dial. */
-export function isAddressList(typed: string): boolean {
-  const addresses = typed.startsWith('dns:///') ? [typed.slice('dns:///'.length)] : typed.split(',')
-  return addresses.every((one) => (parseHostPort(one.trim())?.port ?? 0) > 0)
 }
 
 function whole(what: string, { min, max }: Range): SettingType<number> {
