@@ -1,6 +1,9 @@
 import { Status } from 'nice-grpc'
 import { HealthDefinition } from 'nice-grpc-server-health'
+import { ServerReflectionService } from 'nice-grpc-server-reflection'
+import { ServerReflectionRequest } from 'nice-grpc-server-reflection/lib/proto/grpc/reflection/v1/reflection_pb.js'
 import { expect } from 'vitest'
+import { descriptorSet } from './descriptor-set.ts'
 import { callErrorOf } from './errors.ts'
 import { PortTakenError } from './listen-address.ts'
 import { EchoDefinition } from './testing/echo-service.ts'
@@ -154,4 +157,32 @@ test('connections turn over at their maximum age without failing calls', async (
       { timeout: 5000, interval: 20 },
     )
     .toBeGreaterThan(2)
+})
+
+test('reflection lists the services it is switched on for', async ({ grpc }) => {
+  const services = ['push.v1.PublishService']
+  const server = await grpc.serve({}, { reflection: { descriptorSet: descriptorSet(), services } })
+  const reflection = grpc.connect(server.address).client(ServerReflectionService)
+  const request = new ServerReflectionRequest()
+  request.setListServices('*')
+  const listed: string[] = []
+  async function* requests() {
+    yield request
+  }
+  for await (const answer of reflection.serverReflectionInfo(requests())) {
+    for (const service of answer.getListServicesResponse()?.getServiceList() ?? []) listed.push(service.getName())
+  }
+  expect(listed).toEqual(services)
+})
+
+test('without the switch there is no reflection', async ({ grpc }) => {
+  const server = await grpc.serve()
+  const reflection = grpc.connect(server.address).client(ServerReflectionService)
+  async function* requests() {
+    yield new ServerReflectionRequest()
+  }
+  const asking = (async () => {
+    for await (const _ of reflection.serverReflectionInfo(requests()));
+  })()
+  expect((await failureOf(asking)).status).toBe(Status.UNIMPLEMENTED)
 })
