@@ -1,0 +1,20 @@
+export {
+  type EmbeddedQueue,
+  type EmbeddedQueueBounds,
+  type EmbeddedQueueOptions,
+  openEmbeddedQueue,
+} from './embedded/embedded-queue.ts'
+export { QueueFileError } from './embedded/queue-file.ts'
+export { type KafkaQueueBounds, type KafkaQueueOptions, openKafkaQueue } from './kafka/kafka-queue.ts'
+export {
+  type Lane,
+  lanes,
+  type MessageQueue,
+  type OutgoingRecord,
+  type PartitionLease,
+  type QueueConsumer,
+  type QueueRecord,
+  type QueueState,
+} from './message-queue.ts'
+export { brokerList, embeddedSettings, kafkaSettings } from './settings.ts'
+export { type TopicNames, topicNames } from './topics.ts'

@@ -1,0 +1,369 @@
+import { Kafka, type KafkaConfig, logLevel } from 'kafkajs'
+import { createBackoff } from '../../../service-kit/backoff.ts'
+import type { Clock } from '../../../service-kit/clock.ts'
+import { PushError } from '../../../service-kit/errors.ts'
+import type { Log } from '../../../service-kit/log.ts'
+import type { Metrics } from '../../../service-kit/metrics.ts'
+import type { Random } from '../../../service-kit/random.ts'
+import { type Lane, lanes, type MessageQueue, type OutgoingRecord, type QueueConsumer } from '../message-queue.ts'
+import { createOutgoingBuffer, type OutgoingBuffer } from '../outgoing-buffer.ts'
+import { type QueueMetrics, queueMetrics } from '../queue-metrics.ts'
+import { QueueStatus } from '../queue-status.ts'
+import { type TopicNames, topicNames } from '../topics.ts'
+import { installBatchCheck } from './batch-check.ts'
+import { kafkaLog } from './kafka-log.ts'
+import { LaneConsumer, type LaneConsumerBounds } from './lane-consumer.ts'
+import { openProducer, type RecordProducer, type TopicRecord } from './producer.ts'
+import { checkTopics, type TopicPlan } from './topic-check.ts'
+
+export interface KafkaQueueOptions {
+  /** `host:port` of brokers to begin with; at least one. */
+  readonly brokers: readonly string[]
+  /** Default `push.`. */
+  readonly topicPrefix?: string
+  /** Create topics that are missing. Default true. */
+  readonly createTopics?: boolean
+  /** Of topics that are created. Default 12. */
+  readonly partitionCount?: number
+  /** Of topics that are created. Default 3. */
+  readonly replicationFactor?: number
+  /** Take messages though fewer than 3 replicas, 2 of them in sync, keep them. Default false. */
+  readonly allowWeakDurability?: boolean
+  /** Consuming has ended for a reason that does not go away: the process should exit and be started again. */
+  readonly onFatal: (error: Error) => void
+  readonly log: Log
+  readonly metrics: Metrics
+  readonly clock: Clock
+  readonly random: Random
+  readonly bounds?: Partial<KafkaQueueBounds>
+  /** How sockets are opened, for tests. */
+  readonly socketFactory?: KafkaConfig['socketFactory']
+}
+
+export interface KafkaQueueBounds extends LaneConsumerBounds {
+  /** Records that wait for Kafka or are on their way. Default 50_000. */
+  readonly backlogRecordsMax: number
+  /** Their bytes. Default 64 MiB. */
+  readonly backlogBytesMax: number
+  /** Records in one request. Default 2_000. */
+  readonly batchRecordsMax: number
+  /** Bytes in one request; below what a topic takes. Default 768 KiB. */
+  readonly batchBytesMax: number
+  /** How long a batch behind another one waits for company, ms. Default 2. */
+  readonly lingerMs: number
+  /** How long Kafka may take for one batch, elections included, before its messages are refused, ms. Default 20_000. */
+  readonly sendTimeoutMs: number
+  /** How long Kafka may take for any other request, ms. Default 10_000. */
+  readonly requestTimeoutMs: number
+  /** How long a connection may take to open, ms. Default 3_000. */
+  readonly connectTimeoutMs: number
+  /** The longest wait between two attempts to reach a Kafka that is away, ms. Default 5_000. */
+  readonly reconnectMaxMs: number
+  /** How often topics that keep too little are looked at again, ms. Default 30_000. */
+  readonly recheckMs: number
+}
+
+export const kafkaQueueDefaults: KafkaQueueBounds = {
+  backlogRecordsMax: 50_000,
+  backlogBytesMax: 64 * 1024 * 1024,
+  batchRecordsMax: 2_000,
+  batchBytesMax: 768 * 1024,
+  lingerMs: 2,
+  sendTimeoutMs: 20_000,
+  requestTimeoutMs: 10_000,
+  connectTimeoutMs: 3_000,
+  reconnectMaxMs: 5_000,
+  recheckMs: 30_000,
+  commitIntervalMs: 100,
+  fetchWaitMs: 200,
+  sessionTimeoutMs: 30_000,
+  rebalanceTimeoutMs: 60_000,
+  fetchBytesMax: 1024 * 1024,
+  restartMaxMs: 10_000,
+  leaveTimeoutMs: 5_000,
+}
+
+/** Bytes that a record may have, key included. Dead letters carry a whole record and more about it. */
+const recordBytesMax = 700 * 1024
+const deadLetterBytesMax = 1536 * 1024
+/** What topics are created to take. */
+const laneBatchBytesMax = 1024 * 1024 + 12
+const deadLetterBatchBytesMax = 2 * 1024 * 1024
+/** What Kafka puts around a record, at most. */
+const recordOverheadBytes = 100
+/** One day more than the longest time to live. */
+const retentionMs = 31 * 24 * 60 * 60 * 1000
+
+/**
+ * Opens the queue on Kafka. Returns at once and never fails because Kafka is away: it goes on trying, and `state` tells. The caller closes it.
+ */
+export function openKafkaQueue(options: KafkaQueueOptions): MessageQueue {
+  return new KafkaQueue(options)
+}
+
+class KafkaQueue implements MessageQueue {
+  readonly #options: KafkaQueueOptions
+  readonly #bounds: KafkaQueueBounds
+  readonly #names: TopicNames
+  readonly #metrics: QueueMetrics
+  readonly #kafka: Kafka
+  readonly #status: QueueStatus
+  readonly #buffer: OutgoingBuffer<TopicRecord>
+  readonly #plan: TopicPlan
+  readonly #closing = new AbortController()
+  readonly #lanesDown = new Set<Lane>()
+  #producer: RecordProducer | undefined
+  #problem: string | undefined = 'Kafka has not answered yet'
+  #preparing: Promise<void> | undefined
+  /** Ends the pause between two looks. */
+  #pause = new AbortController()
+  #lanes: LaneConsumer[] | undefined
+  #generation = 0
+
+  constructor(options: KafkaQueueOptions) {
+    this.#options = options
+    const { brokers, log, metrics, clock, socketFactory } = options
+    const bounds: KafkaQueueBounds = { ...kafkaQueueDefaults, ...options.bounds }
+    this.#bounds = bounds
+    this.#names = topicNames(options.topicPrefix ?? 'push.')
+    this.#metrics = queueMetrics(metrics)
+    this.#status = new QueueStatus(log, this.#metrics)
+    installBatchCheck()
+    this.#kafka = new Kafka({
+      clientId: 'push-router',
+      brokers: [...brokers],
+      logLevel: logLevel.WARN,
+      logCreator: kafkaLog(log),
+      connectionTimeout: bounds.connectTimeoutMs,
+      requestTimeout: bounds.requestTimeoutMs,
+      retry: { initialRetryTime: 100, maxRetryTime: 2_000, retries: 5 },
+      ...(socketFactory ? { socketFactory } : {}),
+    })
+    this.#plan = {
+      topics: [
+        ...lanes.map((lane) => ({ name: this.#names.lanes[lane], recordBytesMax: laneBatchBytesMax })),
+        { name: this.#names.deadLetter, recordBytesMax: deadLetterBatchBytesMax },
+      ],
+      create: options.createTopics ?? true,
+      partitionCount: options.partitionCount ?? 12,
+      replicationFactor: options.replicationFactor ?? 3,
+      retentionMs,
+      allowWeakDurability: options.allowWeakDurability ?? false,
+    }
+    this.#buffer = createOutgoingBuffer<TopicRecord>({
+      send: (records) => this.#send(records),
+      sizeOf: ({ key, value }) => key.length + value.byteLength + recordOverheadBytes,
+      recordCountMax: bounds.backlogRecordsMax,
+      bytesMax: bounds.backlogBytesMax,
+      batchCountMax: bounds.batchRecordsMax,
+      batchBytesMax: bounds.batchBytesMax,
+      lingerMs: bounds.lingerMs,
+      clock,
+      metrics: this.#metrics,
+    })
+    this.#prepare()
+  }
+
+  get state() {
+    return this.#status.state
+  }
+
+  get stateReason() {
+    return this.#status.reason
+  }
+
+  onStateChange(listener: Parameters<MessageQueue['onStateChange']>[0]) {
+    return this.#status.onChange(listener)
+  }
+
+  async publish({ lane, key, value }: OutgoingRecord): Promise<void> {
+    if (this.#status.state !== 'ready') throw this.#unavailable()
+    await this.#put({ topic: this.#names.lanes[lane], key, value }, recordBytesMax)
+    this.#metrics.published.inc({ lane })
+  }
+
+  async publishDeadLetter(key: string, value: Uint8Array): Promise<void> {
+    // Not tied to `state`: where messages are refused for weak durability, those in the queue must still come to an end.
+    if (!this.#producer) throw this.#unavailable()
+    await this.#put({ topic: this.#names.deadLetter, key, value }, deadLetterBytesMax)
+  }
+
+  async consume(consumer: QueueConsumer): Promise<void> {
+    if (this.#lanes) throw new Error('the queue is consumed already')
+    const { log, clock, random, onFatal } = this.#options
+    this.#lanes = lanes.map(
+      (lane) =>
+        new LaneConsumer({
+          kafka: this.#kafka,
+          lane,
+          topic: this.#names.lanes[lane],
+          groupId: this.#names.groups[lane],
+          consumer,
+          nextGeneration: () => ++this.#generation,
+          fetchCommitted: (groupId, topic) => this.#fetchCommitted(groupId, topic),
+          onRunning: (running) => this.#laneRuns(lane, running),
+          onFatal,
+          log,
+          metrics: this.#metrics,
+          clock,
+          random,
+          bounds: this.#bounds,
+        }),
+    )
+    for (const lane of this.#lanes) lane.start()
+  }
+
+  async stopConsuming(settle: () => Promise<void>): Promise<void> {
+    const running = this.#lanes ?? []
+    this.#lanes = this.#lanes && []
+    for (const lane of running) lane.holdAll()
+    if (running.length > 0) await settle()
+    await Promise.all(running.map((lane) => this.#within(lane.commitNow(), this.#bounds.leaveTimeoutMs)))
+    await Promise.all(running.map((lane) => lane.stop()))
+    this.#lanesDown.clear()
+    this.#updateStatus()
+  }
+
+  async skip(lane: Lane, partition: number, offset: bigint): Promise<boolean> {
+    const index = lanes.indexOf(lane)
+    return this.#lanes?.[index]?.skip(partition, offset) ?? false
+  }
+
+  async close(): Promise<void> {
+    const running = this.#lanes ?? []
+    this.#lanes = this.#lanes && []
+    await Promise.all(running.map((lane) => lane.stop()))
+    await this.#buffer.drained()
+    this.#closing.abort()
+    this.#pause.abort()
+    if (this.#preparing) await this.#within(this.#preparing, this.#bounds.leaveTimeoutMs)
+    await this.#producer?.close()
+    this.#producer = undefined
+    this.#problem = 'the queue is closed'
+    this.#updateStatus()
+  }
+
+  // Publishing.
+
+  async #put(record: TopicRecord, bytesMax: number): Promise<void> {
+    if (this.#closing.signal.aborted) throw this.#unavailable()
+    if (record.key.length + record.value.byteLength > bytesMax) {
+      throw new PushError(
+        'PAYLOAD_TOO_LARGE',
+        `a record of ${record.value.byteLength} bytes is larger than the queue takes (${bytesMax})`,
+      )
+    }
+    await this.#buffer.add(record)
+  }
+
+  async #send(records: readonly TopicRecord[]): Promise<void> {
+    const producer = this.#producer
+    if (!producer) throw this.#unavailable()
+    try {
+      await producer.send(records)
+    } catch (error) {
+      this.#metrics.publishFailures.inc()
+      this.#options.log.warn('queue has not taken a batch', { record_count: records.length, cause: error })
+      this.#producer = undefined
+      this.#problem = 'Kafka does not take messages at the moment'
+      this.#updateStatus()
+      void producer.close()
+      // They would wait for as long again, each batch in turn.
+      this.#buffer.rejectWaiting(this.#unavailable())
+      this.#prepare()
+      throw this.#unavailable(error)
+    }
+  }
+
+  #unavailable(cause?: unknown): PushError {
+    const reason = this.#status.reason ?? 'Kafka does not take messages at the moment'
+    return new PushError(
+      'QUEUE_UNAVAILABLE',
+      `the queue is unavailable: ${reason}`,
+      {},
+      { retryAfterMs: 1_000, ...(cause ? { cause } : {}) },
+    )
+  }
+
+  // Reaching Kafka.
+
+  /** Looks for Kafka until it answers, its topics are right and there is a producer. One such search at a time; a pause in it ends now. */
+  #prepare(): void {
+    if (this.#closing.signal.aborted) return
+    this.#pause.abort()
+    if (this.#preparing) return
+    this.#preparing = this.#search().finally(() => {
+      this.#preparing = undefined
+    })
+  }
+
+  async #search(): Promise<void> {
+    const { random, clock, log } = this.#options
+    const backoff = createBackoff({ baseMs: 250, capMs: this.#bounds.reconnectMaxMs, random })
+    const { signal } = this.#closing
+    while (!signal.aborted) {
+      let waitMs: number
+      this.#pause = new AbortController()
+      try {
+        this.#problem = await this.#look()
+        this.#status.answered()
+        this.#updateStatus()
+        if (this.#problem === undefined && this.#lanesDown.size === 0) return
+        waitMs = this.#bounds.recheckMs
+        if (this.#problem === undefined) waitMs = Math.max(1_000, backoff.next())
+      } catch (error) {
+        waitMs = backoff.next()
+        this.#problem = `Kafka does not answer at ${this.#options.brokers.join(', ')}`
+        this.#updateStatus()
+        log.debug('kafka does not answer', { cause: error, wait_ms: waitMs })
+      }
+      await clock.sleep(waitMs, this.#pause.signal).catch(() => undefined)
+    }
+  }
+
+  async #look(): Promise<string | undefined> {
+    const { log, clock } = this.#options
+    const admin = this.#kafka.admin()
+    try {
+      await admin.connect()
+      const problem = await checkTopics(admin, this.#plan)
+      if (this.#producer) return problem
+      const producer = await openProducer({ kafka: this.#kafka, log, clock, sendTimeoutMs: this.#bounds.sendTimeoutMs })
+      if (this.#closing.signal.aborted) await producer.close()
+      else this.#producer = producer
+      return problem
+    } finally {
+      await admin.disconnect().catch(() => undefined)
+    }
+  }
+
+  async #fetchCommitted(groupId: string, topic: string): Promise<ReadonlyMap<number, bigint>> {
+    const admin = this.#kafka.admin()
+    try {
+      await admin.connect()
+      const answers = await admin.fetchOffsets({ groupId, topics: [topic] })
+      return new Map(answers.flatMap(({ partitions }) => partitions.map(({ partition, offset }) => [partition, BigInt(offset)])))
+    } finally {
+      await admin.disconnect().catch(() => undefined)
+    }
+  }
+
+  #laneRuns(lane: Lane, running: boolean): void {
+    if (running) this.#lanesDown.delete(lane)
+    else this.#lanesDown.add(lane)
+    this.#updateStatus()
+    // The topic may have been removed, and may have to be created again.
+    if (!running) this.#prepare()
+  }
+
+  #updateStatus(): void {
+    const down = [...this.#lanesDown]
+    this.#status.set(this.#problem ?? (down.length > 0 ? `the consumer of ${down.join(', ')} is being started again` : undefined))
+  }
+
+  async #within(work: Promise<void>, timeoutMs: number): Promise<void> {
+    const timer = new AbortController()
+    await Promise.race([work, this.#options.clock.sleep(timeoutMs, timer.signal).catch(() => undefined)])
+    timer.abort()
+  }
+}

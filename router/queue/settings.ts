@@ -1,0 +1,46 @@
+import { addressList, flag, path, setting, text, wholeNumber } from '../../service-kit/config.ts'
+
+/** What an operator sets about Kafka. */
+export const kafkaSettings = {
+  kafkaBrokers: setting('ROUTER_KAFKA_BROKERS', addressList(), {
+    optional: true,
+    doc: 'Kafka brokers to begin with, host:port[,host:port…]. Unset: the queue lies in the file that ROUTER_QUEUE_PATH names.',
+  }),
+  kafkaTopicPrefix: setting('ROUTER_KAFKA_TOPIC_PREFIX', topicPrefix(), {
+    default: 'push.',
+    doc: 'What the names of topics and consumer groups begin with. All routers of one plane share it.',
+  }),
+  kafkaCreateTopics: setting('ROUTER_KAFKA_CREATE_TOPICS', flag(), {
+    default: true,
+    doc: 'Create topics that are missing. Otherwise they must be there.',
+  }),
+  kafkaPartitionCount: setting('ROUTER_KAFKA_PARTITION_COUNT', wholeNumber({ min: 1, max: 1_000 }), {
+    default: 12,
+    doc: 'Partitions of topics that are created; at most so many routers share the work of one priority.',
+  }),
+  kafkaReplicationFactor: setting('ROUTER_KAFKA_REPLICATION_FACTOR', wholeNumber({ min: 1, max: 10 }), {
+    default: 3,
+    doc: 'Brokers that keep each record, of topics that are created.',
+  }),
+  allowWeakDurability: setting('ROUTER_ALLOW_WEAK_DURABILITY', flag(), {
+    default: false,
+    doc: 'Accept QUEUED messages though topics have fewer than 3 replicas, or fewer than 2 that must be in sync: a disk that breaks can lose them.',
+  }),
+}
+
+/** What an operator sets about the queue in a file. */
+export const embeddedSettings = {
+  queuePath: setting('ROUTER_QUEUE_PATH', path(), {
+    optional: true,
+    doc: 'The file of the embedded queue, for one router alone. Used when ROUTER_KAFKA_BROKERS is unset.',
+  }),
+}
+
+/** Splits the text of ROUTER_KAFKA_BROKERS. */
+export function brokerList(addresses: string): string[] {
+  return addresses.split(',').map((address) => address.trim())
+}
+
+function topicPrefix() {
+  return text({ maxLength: 100, pattern: { matches: /^[A-Za-z0-9._-]+$/, expected: '1 to 100 characters of [A-Za-z0-9._-]' } })
+}
