@@ -16,5 +16,6 @@ export {
   type QueueRecord,
   type QueueState,
 } from './message-queue.ts'
-export { brokerList, embeddedSettings, kafkaSettings } from './settings.ts'
+export { openQueue, type QueueParts } from './open-queue.ts'
+export { type QueueConfig, queueProblems, queueSettings } from './settings.ts'
 export { type TopicNames, topicNames } from './topics.ts'

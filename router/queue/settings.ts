@@ -1,4 +1,4 @@
-import { addressList, flag, path, setting, text, wholeNumber } from '../../service-kit/config.ts'
+import { addressList, flag, path, type Setting, setting, text, wholeNumber } from '../../service-kit/config.ts'
 
 /** What an operator sets about Kafka. */
 export const kafkaSettings = {
@@ -34,6 +34,30 @@ export const embeddedSettings = {
     optional: true,
     doc: 'The file of the embedded queue, for one router alone. Used when ROUTER_KAFKA_BROKERS is unset.',
   }),
+}
+
+/** All of them, for the router's config. */
+export const queueSettings = { ...kafkaSettings, ...embeddedSettings }
+
+export type QueueConfig = {
+  readonly [K in keyof typeof queueSettings]: (typeof queueSettings)[K] extends Setting<infer T> ? T : never
+}
+
+/** What is wrong between these settings, as lines for the operator. */
+export function queueProblems(config: Pick<QueueConfig, 'kafkaBrokers' | 'queuePath'>): string[] {
+  if (config.kafkaBrokers === undefined && config.queuePath === undefined) {
+    return [
+      'ROUTER_KAFKA_BROKERS is missing; expected host:port[,host:port…], or a file for the embedded queue in ROUTER_QUEUE_PATH',
+    ]
+  }
+  if (config.kafkaBrokers !== undefined && config.queuePath !== undefined) {
+    return ['ROUTER_KAFKA_BROKERS and ROUTER_QUEUE_PATH are both set; a router has one queue']
+  }
+  return config.kafkaBrokers?.startsWith('dns:')
+    ? [
+        `ROUTER_KAFKA_BROKERS is "${config.kafkaBrokers}"; expected host:port[,host:port…], as Kafka itself names the other brokers`,
+      ]
+    : []
 }
 
 /** Splits the text of ROUTER_KAFKA_BROKERS. */
