@@ -42,7 +42,7 @@ export function createAnswers(owedMax: number): Answers {
       for (const answer of owed.values()) {
         put(unproven, answer, owedMax)
         if (answer.refusal === undefined) ids.push(answer.id)
-        else frames.push({ type: 'nack', id: answer.id, reason: answer.refusal.slice(0, refusalLengthMax) })
+        else frames.push({ type: 'nack', id: answer.id, reason: answer.refusal.slice(0, refusalLengthMax).toWellFormed() })
       }
       owed.clear()
       const perFrame = Math.max(1, Math.min(idsMax, ACK_IDS_MAX))
