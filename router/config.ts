@@ -12,7 +12,7 @@ import {
 } from '../service-kit/config.ts'
 import { isLoopback } from '../service-kit/listen-address.ts'
 import { logLevels } from '../service-kit/log.ts'
-import { queueSettings } from './queue/settings.ts'
+import { queueProblems, queueSettings } from './queue/settings.ts'
 
 /** Everything that the operator of a router may set. */
 export const routerConfig = defineConfig(
@@ -71,12 +71,14 @@ export const routerConfig = defineConfig(
     ...queueSettings,
   },
   {
-    check: (config) =>
-      config.insecure || isLoopback(config.listenAddress)
+    check: (config) => [
+      ...(config.insecure || isLoopback(config.listenAddress)
         ? []
         : [
             `ROUTER_LISTEN_ADDRESS is "${config.listenAddress}", where anybody could read along; use a loopback address or set ROUTER_INSECURE=true`,
-          ],
+          ]),
+      ...queueProblems(config),
+    ],
   },
 )
 

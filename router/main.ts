@@ -12,7 +12,9 @@ await runService('router', async (context) => {
     config,
     onFatal(cause) {
       // The process cannot be trusted to consume again: end it as any other defect, so that its supervisor starts it anew.
-      throw new Error('the queue cannot go on', { cause })
+      setImmediate(() => {
+        throw new Error('the queue cannot go on', { cause })
+      })
     },
   })
 })

@@ -21,6 +21,7 @@ function writtenValue(name: string, value: unknown, depth: number): unknown {
   if (typeof value !== 'object' || value === null) return typeof value === 'function' ? '[function]' : value
   if (value instanceof Error) return writtenError(value, depth)
   if (ArrayBuffer.isView(value)) return `[${value.byteLength} bytes]`
+  // biome-ignore lint/style/noRestrictedGlobals: formats a time that was given, and asks for none
   if (value instanceof Date) return Number.isNaN(value.getTime()) ? 'invalid date' : value.toISOString()
   if (depth >= depthMax) return '[deeper]'
   if (Array.isArray(value)) return value.map((item) => writtenValue('', item, depth + 1))

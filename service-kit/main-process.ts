@@ -43,11 +43,15 @@ const defectGraceMs = 5_000
 /**
  * Makes this process the service. SIGTERM and SIGINT close everything and exit; a second one cuts what is still open. An
  * error that nobody caught is logged, everything closed with a short grace, exit 70. What the operator can mend (config,
- * taken ports: StartError) is told on standard error as it is. The log's level is `<NAME>_LOG_LEVEL`.
+ * taken ports: StartError) is told on standard error as it is. The log's level is `<NAME>_LOG_LEVEL`, by default `info`.
  */
-export async function runService(name: string, start: (context: ServiceContext) => Promise<void>): Promise<void> {
+export async function runService(
+  name: string,
+  start: (context: ServiceContext) => Promise<void>,
+  options: { readonly defaultLogLevel?: LogLevel } = {},
+): Promise<void> {
   const env = process.env
-  const log = createLog({ service: name, level: levelOf(env[`${envPrefix(name)}LOG_LEVEL`]) })
+  const log = createLog({ service: name, level: levelOf(env[`${envPrefix(name)}LOG_LEVEL`], options.defaultLogLevel ?? 'info') })
   const closers = createClosers(log, systemClock)
   const metrics = createMetrics({ processMetrics: true })
   let graceMs = defaultGraceMs
@@ -93,7 +97,7 @@ export async function runService(name: string, start: (context: ServiceContext) 
   }
 }
 
-function levelOf(typed: string | undefined): LogLevel {
+function levelOf(typed: string | undefined, byDefault: LogLevel): LogLevel {
   // A wrong word is the config's to complain about.
-  return logLevels.find((level) => level === typed) ?? 'info'
+  return logLevels.find((level) => level === typed) ?? byDefault
 }

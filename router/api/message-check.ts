@@ -54,10 +54,11 @@ export function checkMessage(given: Message | undefined): CheckedMessage {
   if (given.payload.length > payloadBytesMax) {
     wrong('PAYLOAD_TOO_LARGE', 'payload', `has ${given.payload.length} bytes; at most ${payloadBytesMax} are allowed`)
   }
-  const contentType = given.contentType || 'application/json'
-  if (isJson(contentType) && given.payload.length > 0 && given.payload.length <= payloadBytesMax) {
+  // JSON is UTF-8 whatever its parameters say (RFC 8259 §8.1): devices get the plain name, and the payload as JSON.
+  const contentType = given.contentType === '' || isJson(given.contentType) ? 'application/json' : given.contentType
+  if (contentType === 'application/json' && given.payload.length > 0 && given.payload.length <= payloadBytesMax) {
     const problem = jsonProblem(given.payload)
-    if (problem) wrong('INVALID_MESSAGE', 'payload', `must be JSON, as content_type is ${contentType}: ${problem}`)
+    if (problem) wrong('INVALID_MESSAGE', 'payload', `must be JSON, as content_type says: ${problem}`)
   }
   known('message_class', given.messageClass, MessageClass)
   known('priority', given.priority, Priority)
@@ -131,8 +132,7 @@ export function notYet(what: string): PushError {
   return new PushError('NOT_IMPLEMENTED', `this version does not do ${what} yet`)
 }
 
-/** Whether a payload of this type is sent to devices as JSON, and must be some. Parameters such as charset do not matter. */
-export function isJson(contentType: string): boolean {
+function isJson(contentType: string): boolean {
   return contentType.split(';', 1)[0]?.trim().toLowerCase() === 'application/json'
 }
 
