@@ -1,2 +1,6 @@
 #!/usr/bin/env node
-console.log(process.version)
+// Read by every Node there is: plain JavaScript until the version is known to suffice.
+import { requireNode } from '../service-kit/require-node.js'
+
+requireNode(22, 18)
+await import('./main.ts')

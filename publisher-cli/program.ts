@@ -1,0 +1,62 @@
+import { Command, CommanderError } from 'commander'
+import { addDevicesGetCommand } from './commands/devices-get.ts'
+import { addEdgesListCommand } from './commands/edges-list.ts'
+import { addListenCommand } from './commands/listen.ts'
+import { addSendCommand } from './commands/send.ts'
+import type { CliContext } from './context.ts'
+import { ExitCode, exitCodesHelp } from './exit-codes.ts'
+import packageJson from './package.json' with { type: 'json' }
+import { UsageError } from './usage-error.ts'
+
+const help = `
+Examples:
+  push-cli listen --device my-tv
+  push-cli send --device my-tv --data '{"text":"hello"}' --direct
+${exitCodesHelp}`
+
+/** Runs one command line, without the program's own name, and says what the process ends with. Throws at defects only. */
+export async function runCommand(args: readonly string[], world: Omit<CliContext, 'exit'>): Promise<ExitCode> {
+  let exitCode: ExitCode = ExitCode.DONE
+  const context: CliContext = {
+    ...world,
+    exit: (code) => {
+      exitCode = code
+    },
+  }
+  try {
+    await createProgram(context).parseAsync(args, { from: 'user' })
+    return exitCode
+  } catch (error) {
+    if (context.interrupted.aborted) return ExitCode.INTERRUPTED
+    if (error instanceof UsageError) {
+      context.output.talk(`error: ${error.message}`)
+      return ExitCode.USAGE
+    }
+    // Help and version end with 0; whatever else commander ends with is a command line it does not understand.
+    if (error instanceof CommanderError) return error.exitCode === 0 ? ExitCode.DONE : ExitCode.USAGE
+    throw error
+  }
+}
+
+function createProgram(context: CliContext): Command {
+  const { output } = context
+  const program = new Command('push-cli')
+    .description('Send messages to devices, be a device, and look at the plane.')
+    .version(packageJson.version)
+    .helpCommand(false)
+    .exitOverride()
+    .configureOutput({
+      writeOut: (text) => output.data(text.trimEnd()),
+      writeErr: (text) => output.talk(text.trimEnd()),
+    })
+    .configureHelp({ helpWidth: 110 })
+    .showHelpAfterError('(--help shows what is possible)')
+    .addHelpText('after', help)
+  addSendCommand(program, context)
+  addListenCommand(program, context)
+  const group = (name: string, description: string, example: string) =>
+    program.command(name).description(description).helpCommand(false).addHelpText('after', `\nExample:\n  push-cli ${example}`)
+  addDevicesGetCommand(group('devices', 'Looks at devices.', 'devices get my-tv'), context)
+  addEdgesListCommand(group('edges', 'Looks at edges.', 'edges list'), context)
+  return program
+}

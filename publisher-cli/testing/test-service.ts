@@ -1,0 +1,68 @@
+import type { GetDeviceRequest, GetDeviceResponse } from '../../gen/push/v1/devices.ts'
+import { DeviceServiceDefinition } from '../../gen/push/v1/devices.ts'
+import type { ListEdgesRequest, ListEdgesResponse } from '../../gen/push/v1/operations.ts'
+import { OperationsServiceDefinition } from '../../gen/push/v1/operations.ts'
+import type { PublishRequest, PublishResponse } from '../../gen/push/v1/publish.ts'
+import { PublishServiceDefinition } from '../../gen/push/v1/publish.ts'
+import { systemClock } from '../../service-kit/clock.ts'
+import { PushError } from '../../service-kit/errors.ts'
+import { serveGrpc } from '../../service-kit/grpc-server.ts'
+import { silentLog } from '../../service-kit/log.ts'
+import { createMetrics } from '../../service-kit/metrics.ts'
+
+type Answer<Request, Response> = (request: Request) => Response | Promise<Response>
+
+/** What the service answers; a call without an answer here is NOT_IMPLEMENTED. */
+export interface Answers {
+  publish?: Answer<PublishRequest, PublishResponse>
+  getDevice?: Answer<GetDeviceRequest, GetDeviceResponse>
+  listEdges?: Answer<ListEdgesRequest, ListEdgesResponse>
+}
+
+/** A service with the public contracts whose answers a test gives. */
+export async function startTestService(answers: Answers) {
+  const published: PublishRequest[] = []
+  const notYet = async (): Promise<never> => {
+    throw new PushError('NOT_IMPLEMENTED', 'this service does not do that')
+  }
+  const server = await serveGrpc({
+    address: '127.0.0.1:0',
+    log: silentLog,
+    metrics: createMetrics(),
+    clock: systemClock,
+    services(added) {
+      added.add(PublishServiceDefinition, {
+        async publish(request) {
+          published.push(request)
+          return answers.publish ? answers.publish(request) : notYet()
+        },
+        // biome-ignore lint/correctness/useYield: it only fails
+        async *publishStream() {
+          return notYet()
+        },
+        getMessage: notYet,
+        // biome-ignore lint/correctness/useYield: it only fails
+        async *watchMessage() {
+          return notYet()
+        },
+        cancelMessage: notYet,
+      })
+      added.add(DeviceServiceDefinition, {
+        getDevice: async (request) => (answers.getDevice ? answers.getDevice(request) : notYet()),
+        listAccountDevices: notYet,
+      })
+      added.add(OperationsServiceDefinition, {
+        listEdges: async (request) => (answers.listEdges ? answers.listEdges(request) : notYet()),
+        disconnectDevice: notYet,
+        drainEdge: notYet,
+        getEdgeDrain: notYet,
+        abortEdgeDrain: notYet,
+        listDeadLetters: notYet,
+        getDeadLetter: notYet,
+        replayDeadLetters: notYet,
+        purgeDeadLetters: notYet,
+      })
+    },
+  })
+  return { address: server.address, published, close: () => server.drain(0) }
+}
