@@ -66,7 +66,12 @@ export interface EmbeddedQueue extends MessageQueue {
  * publish resolves. Throws QueueFileError when the file cannot be used or another process has it. The caller closes it.
  */
 export function openEmbeddedQueue(options: EmbeddedQueueOptions): EmbeddedQueue {
-  return new FileQueue(options, openQueueFile(options.path))
+  return embeddedQueueOn(openQueueFile(options.path), options)
+}
+
+/** The same on a file that is open already; the queue closes it. */
+export function embeddedQueueOn(file: QueueFile, options: EmbeddedQueueOptions): EmbeddedQueue {
+  return new FileQueue(options, file)
 }
 
 class FileQueue implements EmbeddedQueue {
