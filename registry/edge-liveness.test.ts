@@ -250,11 +250,39 @@ describe('the picture', () => {
   test('shows edges by id, and one that lapsed for ten lease periods more', () => {
     const reads = new Reads()
     reads.show(['e02', 'e00', 'e01'], 60_000)
-    expect(reads.liveness.picture(reads.at).map(({ edge }) => edge.edgeId)).toEqual(['e00', 'e01', 'e02'])
+    expect(reads.liveness.picture().map(({ edge }) => edge.edgeId)).toEqual(['e00', 'e01', 'e02'])
     reads.show(['e00', 'e02'], 24_000)
-    expect(reads.liveness.picture(reads.at).map(({ state }) => state)).toEqual(['live', 'lapsed', 'live'])
+    expect(reads.liveness.picture().map(({ state }) => state)).toEqual(['live', 'lapsed', 'live'])
     reads.show(['e00', 'e02'], 300_000)
-    expect(reads.liveness.picture(reads.at).map(({ edge }) => edge.edgeId)).toEqual(['e00', 'e02'])
+    expect(reads.liveness.picture().map(({ edge }) => edge.edgeId)).toEqual(['e00', 'e02'])
+  })
+
+  test('grows its version with every change but those of counts and lease ends', () => {
+    const reads = new Reads()
+    reads.show(['e00', 'e01'], 60_000)
+    const still = reads.liveness.version
+    reads.show(['e00', 'e01'], 60_000)
+    reads.liveness.renewed(reads.at, { ...edge('e00'), connectionCount: 5 }, 30_000)
+    expect(reads.liveness.version).toBe(still)
+    const seen = [still]
+    const changed = () => {
+      const isNew = reads.liveness.version > (seen.at(-1) ?? 0)
+      seen.push(reads.liveness.version)
+      return isNew
+    }
+    reads.liveness.renewed(reads.at, { ...edge('e00'), draining: true }, 30_000)
+    expect(changed()).toBe(true)
+    reads.liveness.renewed(reads.at, edge('e02'), 30_000)
+    expect(changed()).toBe(true)
+    reads.show(['e01', 'e02'], 40_000)
+    expect(changed()).toBe(true)
+    expect(changed()).toBe(false)
+    reads.show(['e01', 'e02'], 290_000)
+    expect(changed()).toBe(false)
+    reads.show(['e01', 'e02'], 30_000)
+    expect(changed()).toBe(true)
+    reads.liveness.renewed(reads.at, edge('e00'), 30_000)
+    expect(changed()).toBe(true)
   })
 
   test('forgets an edge that lapsed after two hours', () => {

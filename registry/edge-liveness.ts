@@ -42,6 +42,8 @@ interface Entry {
   dueAt: number | undefined
   suspectAt: number
   lapsedAt: number
+  /** It lapsed so long ago that the picture no longer has it. */
+  hidden: boolean
   /** It lapsed, and no renewal through this registry has told it so. */
   lapseUntold: boolean
   lapseToldAt: number
@@ -64,6 +66,7 @@ export class EdgeLiveness {
   #streakStartedAt: number | undefined
   #lastReadAt = 0
   #lastReadStartedAt = 0
+  #version = 0
 
   constructor(bounds: EdgeLivenessBounds) {
     this.#bounds = bounds
@@ -124,11 +127,15 @@ export class EdgeLiveness {
     return readSinceAsked && this.#readsWorkedFor(at) >= this.#bounds.leasePeriodMs ? 'lapsed' : 'suspect'
   }
 
+  /** Grows whenever the picture changes in more than its counts of connections and the ends of its leases. */
+  get version(): number {
+    return this.#version
+  }
+
   /** Every edge that holds a lease, or held one not long ago, by id. */
-  picture(at: number): KnownEdge[] {
-    const shownMs = lapsedShownPeriods * this.#bounds.leasePeriodMs
+  picture(): KnownEdge[] {
     return [...this.#edges.values()]
-      .filter(({ state, lapsedAt }) => state !== 'lapsed' || at - lapsedAt <= shownMs)
+      .filter(({ hidden }) => !hidden)
       .map(({ edge, state, leaseEndsAt }) => ({ edge, state, leaseEndsAt }))
       .sort((a, b) => (a.edge.edgeId < b.edge.edgeId ? -1 : 1))
   }
@@ -157,17 +164,21 @@ export class EdgeLiveness {
         dueAt: undefined,
         suspectAt: 0,
         lapsedAt: 0,
+        hidden: false,
         lapseUntold: false,
         lapseToldAt: Number.NEGATIVE_INFINITY,
       }
       this.#edges.set(edge.edgeId, entry)
+      this.#version += 1
       return entry
     }
+    if (entry.state !== 'live' || !looksTheSame(entry.edge, edge)) this.#version += 1
     entry.edge = edge
     // What the store says is short by up to a second; a renewal that went through here is exact.
     entry.leaseEndsAt = Math.max(entry.leaseEndsAt, leaseEndsAt)
     entry.state = 'live'
     entry.missing = false
+    entry.hidden = false
     entry.dueAt = undefined
     return entry
   }
@@ -175,7 +186,13 @@ export class EdgeLiveness {
   #judge(at: number): void {
     const { leasePeriodMs } = this.#bounds
     for (const [edgeId, entry] of this.#edges) {
-      if (entry.state === 'lapsed' && at - entry.lapsedAt > lapsedKeptPeriods * leasePeriodMs) this.#edges.delete(edgeId)
+      if (entry.state !== 'lapsed') continue
+      const lapsedForMs = at - entry.lapsedAt
+      if (lapsedForMs > lapsedKeptPeriods * leasePeriodMs) this.#edges.delete(edgeId)
+      else if (!entry.hidden && lapsedForMs > lapsedShownPeriods * leasePeriodMs) {
+        entry.hidden = true
+        this.#version += 1
+      }
     }
     const worked = this.#readsWorkedFor(at)
     if (worked < leasePeriodMs) return
@@ -202,12 +219,24 @@ export class EdgeLiveness {
 
   #suspect(entry: Entry, at: number): void {
     entry.state = 'suspect'
+    this.#version += 1
     entry.suspectAt = at
   }
 
   #lapse(entry: Entry, at: number): void {
     entry.state = 'lapsed'
+    this.#version += 1
     entry.lapsedAt = at
     entry.lapseUntold = true
   }
+}
+
+function looksTheSame(a: EdgeRecord, b: EdgeRecord): boolean {
+  return (
+    a.address === b.address &&
+    a.name === b.name &&
+    a.zone === b.zone &&
+    a.connectionLimit === b.connectionLimit &&
+    a.draining === b.draining
+  )
 }

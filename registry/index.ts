@@ -1,0 +1,3 @@
+// What standalone/, system-tests/ and bench/ may use of the registry.
+export { type RegistryConfig, readRegistryConfig, registryConfig } from './config.ts'
+export { type Registry, type RegistryOptions, startRegistry } from './server.ts'

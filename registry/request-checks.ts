@@ -1,0 +1,171 @@
+import type { Duration } from '../gen/google/protobuf/duration.ts'
+import type {
+  ListEdgesRequest,
+  LookupRequest,
+  RegisterRequest,
+  RenewEdgeRequest,
+  UnregisterRequest,
+} from '../gen/push/internal/v1/registry.ts'
+import { type FieldViolation, PushError } from '../service-kit/errors.ts'
+import { PUSH_ID_PATTERN } from '../service-kit/ids.ts'
+import { parseHostPort } from '../service-kit/listen-address.ts'
+import { msFromDuration } from '../service-kit/time.ts'
+
+/** Most items in one batch. */
+export const batchItemsMax = 1000
+/** Bounds of a session row's life, in milliseconds. */
+export const rowTtlMinMs = 1000
+export const rowTtlMaxMs = 30 * 86_400_000
+/** Bounds of an edge's lease, in milliseconds. */
+export const leaseTtlMinMs = 1000
+export const leaseTtlMaxMs = 300_000
+/** Most edges on one page, and how many when the caller does not say. */
+export const edgePageMax = 1000
+export const edgePageDefault = 100
+
+/** A caller who sends nonsense is told about the first few fields of it. */
+const violationsMax = 16
+
+const sessionIdPattern = /^[A-Za-z0-9_-]{22}$/
+const edgeIdPattern = /^[a-z0-9-]{1,63}-[a-z0-9]{8}$/
+const edgeNamePattern = /^[a-z0-9-]{1,63}$/
+const zonePattern = /^[A-Za-z0-9._-]{0,63}$/
+const protocolPattern = /^[A-Za-z0-9._-]{1,64}$/
+
+/** Every field of the request that is wrong, as one INVALID_REQUEST. Each check* below throws it and changes nothing. */
+class Violations {
+  readonly #found: FieldViolation[] = []
+
+  demand(holds: boolean, field: string, description: string): void {
+    if (!holds && this.#found.length < violationsMax) this.#found.push({ field, description })
+  }
+
+  matches(value: string, pattern: RegExp, field: string, form: string): void {
+    this.demand(pattern.test(value), field, `must be ${form}`)
+  }
+
+  deviceId(value: string, field: string): void {
+    this.matches(value, PUSH_ID_PATTERN, field, '1 to 128 characters of [A-Za-z0-9._:~-]')
+  }
+
+  sessionId(value: string, field: string): void {
+    this.matches(value, sessionIdPattern, field, '22 characters of [A-Za-z0-9_-]')
+  }
+
+  edgeId(value: string, field: string): void {
+    this.matches(value, edgeIdPattern, field, 'a name of [a-z0-9-], a dash and 8 characters of [a-z0-9]')
+  }
+
+  hostPort(value: string, field: string): void {
+    this.demand(value.length <= 255 && (parseHostPort(value)?.port ?? 0) > 0, field, 'must be host:port')
+  }
+
+  micros(value: number, field: string): void {
+    this.demand(Number.isSafeInteger(value) && value >= 0, field, 'must be 0 or more, in µs')
+  }
+
+  count(value: number, field: string): void {
+    this.demand(Number.isInteger(value) && value >= 0, field, 'must be 0 or more')
+  }
+
+  duration(value: Duration | undefined, [minMs, maxMs]: readonly [number, number], field: string): void {
+    const ms = value === undefined ? Number.NaN : durationMs(value)
+    this.demand(ms >= minMs && ms <= maxMs, field, `must be ${minMs / 1000} s to ${maxMs / 1000} s`)
+  }
+
+  /** Says whether the batch is small enough to be looked at further. */
+  batch(items: readonly unknown[], field: string): void {
+    if (items.length <= batchItemsMax) return
+    this.demand(false, field, `has ${items.length} items; at most ${batchItemsMax} are taken`)
+    this.throwIfAny()
+  }
+
+  throwIfAny(): void {
+    const [first] = this.#found
+    if (first === undefined) return
+    throw new PushError('INVALID_REQUEST', `${first.field} ${first.description}`, {}, { violations: this.#found })
+  }
+}
+
+export function checkRegister({ edgeId, edgeAddress, sessions }: RegisterRequest): void {
+  const bad = new Violations()
+  bad.edgeId(edgeId, 'edge_id')
+  bad.hostPort(edgeAddress, 'edge_address')
+  bad.batch(sessions, 'sessions')
+  const devices = new Set<string>()
+  sessions.forEach((session, at) => {
+    const field = `sessions[${at}]`
+    bad.deviceId(session.deviceId, `${field}.device_id`)
+    bad.demand(!devices.has(session.deviceId), `${field}.device_id`, 'names a device that is in this batch already')
+    devices.add(session.deviceId)
+    bad.sessionId(session.sessionId, `${field}.session_id`)
+    if (session.accountId !== '') {
+      bad.matches(session.accountId, PUSH_ID_PATTERN, `${field}.account_id`, 'empty or 1 to 128 characters of [A-Za-z0-9._:~-]')
+    }
+    bad.matches(session.protocol, protocolPattern, `${field}.protocol`, '1 to 64 characters of [A-Za-z0-9._-]')
+    bad.micros(session.connectedTime, `${field}.connected_time`)
+    bad.micros(session.lastEpoch, `${field}.last_epoch`)
+    bad.duration(session.rowTtl, [rowTtlMinMs, rowTtlMaxMs], `${field}.row_ttl`)
+  })
+  bad.throwIfAny()
+}
+
+export function checkUnregister({ sessions }: UnregisterRequest): void {
+  const bad = new Violations()
+  bad.batch(sessions, 'sessions')
+  sessions.forEach((session, at) => {
+    bad.deviceId(session.deviceId, `sessions[${at}].device_id`)
+    bad.sessionId(session.sessionId, `sessions[${at}].session_id`)
+    bad.micros(session.epoch, `sessions[${at}].epoch`)
+  })
+  bad.throwIfAny()
+}
+
+export function checkLookup({ deviceIds }: LookupRequest): void {
+  const bad = new Violations()
+  bad.batch(deviceIds, 'device_ids')
+  const devices = new Set<string>()
+  deviceIds.forEach((deviceId, at) => {
+    bad.deviceId(deviceId, `device_ids[${at}]`)
+    bad.demand(!devices.has(deviceId), `device_ids[${at}]`, 'names a device that is in this batch already')
+    devices.add(deviceId)
+  })
+  bad.throwIfAny()
+}
+
+export function checkRenewEdge(request: RenewEdgeRequest): void {
+  const bad = new Violations()
+  bad.matches(request.name, edgeNamePattern, 'name', '1 to 63 characters of [a-z0-9-]')
+  bad.edgeId(request.edgeId, 'edge_id')
+  bad.demand(request.edgeId.slice(0, -9) === request.name, 'edge_id', 'must begin with the name')
+  bad.hostPort(request.address, 'address')
+  bad.matches(request.zone, zonePattern, 'zone', 'at most 63 characters of [A-Za-z0-9._-]')
+  bad.count(request.connectionCount, 'connection_count')
+  bad.count(request.connectionLimit, 'connection_limit')
+  if (request.ttl !== undefined) bad.duration(request.ttl, [leaseTtlMinMs, leaseTtlMaxMs], 'ttl')
+  bad.throwIfAny()
+}
+
+/** Returns the page's size and the edge id after which it begins ('' for the first). */
+export function checkListEdges({ pageSize, pageToken }: ListEdgesRequest): { size: number; after: string } {
+  const bad = new Violations()
+  bad.demand(pageSize >= 0 && pageSize <= edgePageMax, 'page_size', `must be 1 to ${edgePageMax}, or 0 for ${edgePageDefault}`)
+  const after = Buffer.from(pageToken, 'base64url').toString('latin1')
+  bad.demand(pageToken === '' || edgeIdPattern.test(after), 'page_token', 'must be the next_page_token of an answer')
+  bad.throwIfAny()
+  return { size: pageSize === 0 ? edgePageDefault : pageSize, after }
+}
+
+/** The token of the page that begins after this edge. */
+export function edgePageToken(edgeId: string): string {
+  return Buffer.from(edgeId, 'latin1').toString('base64url')
+}
+
+function durationMs(duration: Duration): number {
+  try {
+    return msFromDuration(duration)
+  } catch (error) {
+    if (error instanceof RangeError) return Number.NaN
+    throw error
+  }
+}

@@ -1,0 +1,209 @@
+import type {
+  DeviceSessions,
+  EdgeLeaseState,
+  ItemError,
+  LookupRequest,
+  LookupResponse,
+  RegisterRequest,
+  RegisterResponse,
+  RegisterResult,
+  SessionKey,
+  SessionRegistration,
+  UnregisterRequest,
+} from '../gen/push/internal/v1/registry.ts'
+import type { Clock } from '../service-kit/clock.ts'
+import { PushError } from '../service-kit/errors.ts'
+import type { Log } from '../service-kit/log.ts'
+import type { Metrics } from '../service-kit/metrics.ts'
+import { msFromDuration } from '../service-kit/time.ts'
+import { checkLookup, checkRegister, checkUnregister } from './request-checks.ts'
+import type { Work, WorkLimits } from './service-limits.ts'
+import { compareRows, type SessionRow, type SessionStore, sessionReadLimitMax } from './session-store.ts'
+
+/** Rows that a look-up returns of each device unless all are asked for. */
+const lookupRows = 3
+/** Items of one batch that are worked on at once, so that a big batch does not keep small ones waiting. */
+const batchConcurrency = 64
+const dayMicros = 86_400_000_000
+
+/** What sessions are made with. */
+export interface SessionsOptions {
+  readonly store: SessionStore
+  readonly edgeStateOf: (edgeId: string) => EdgeLeaseState
+  readonly limits: Pick<Record<Work, WorkLimits>, 'registrations' | 'lookups'>
+  readonly clock: Clock
+  readonly log: Log
+  readonly metrics: Metrics
+}
+
+/** A call's signal aborts at its deadline, or when its caller has gone: no step is begun after that. */
+export interface CallScope {
+  readonly signal: AbortSignal
+}
+
+/** The calls of `RegistryService` that speak of sessions. */
+export interface Sessions {
+  register(request: RegisterRequest, scope: CallScope): Promise<RegisterResponse>
+  unregister(request: UnregisterRequest, scope: CallScope): Promise<void>
+  lookup(request: LookupRequest, scope: CallScope): Promise<LookupResponse>
+}
+
+/**
+ * Registers, unregisters and looks up sessions. The rules, each of which answers an interleaving in sessions.suite.ts:
+ *
+ * - Registering is: read, insert a row above all that is there, read again. A newer row of another session in the second
+ *   read means SUPERSEDED. The newer one saw us in its own second read, or we see it in ours: one of two learns of the other.
+ * - Registering deletes nothing, not even what it has just written: a second attempt that comes late would delete what
+ *   the first was told is valid.
+ * - Rows are compared by (epoch, session id): two registries may mint one epoch for two sessions.
+ * - Rows are removed by the edge of the session that has ended, each by its own key and stamp.
+ */
+export function createSessions(options: SessionsOptions): Sessions {
+  const { store, edgeStateOf, limits, clock, log, metrics } = options
+  const registrations = metrics.counter(
+    'push_registry_registrations_total',
+    'Sessions that asked to be registered, by what became of it',
+    ['result'],
+  )
+  const removed = metrics.counter('push_registry_removed_rows_total', 'Rows deleted because their session had ended')
+  const itemErrors = metrics.counter('push_registry_item_errors_total', 'Items of batches that failed', ['work', 'reason'])
+  const overfull = metrics.counter(
+    'push_registry_overfull_devices_total',
+    'Reads of devices with more rows than are read at most',
+  )
+
+  /** The error of one item; what ends the whole call is thrown. */
+  const itemErrorOf = (work: Work, error: unknown, { signal }: CallScope): ItemError => {
+    signal.throwIfAborted()
+    const known = error instanceof PushError ? error : undefined
+    const reason = known?.reason ?? 'INTERNAL'
+    itemErrors.inc({ work, reason })
+    if (known === undefined) log.error('item failed by a defect', { work, cause: error })
+    else log.debug('item failed', { work, reason, cause: known.cause })
+    return { reason, message: known?.message ?? 'the registry made a mistake; its log tells more' }
+  }
+
+  const readWhole = async (deviceId: string) => {
+    const partition = await store.read(deviceId, sessionReadLimitMax)
+    if (partition.more) overfull.inc()
+    return partition
+  }
+
+  const registerOne = async (
+    edge: Pick<SessionRow, 'edgeId' | 'edgeAddress'>,
+    session: SessionRegistration,
+    scope: CallScope,
+  ): Promise<RegisterResult['result']> => {
+    const { deviceId, sessionId, accountId, protocol, connectedTime, lastEpoch, rowTtl } = session
+    const step = <T>(run: () => Promise<T>) => limits.registrations.step(scope.signal, run)
+
+    // Only a session that had an epoch must see more than the newest row before it writes.
+    const before = await step(() => (lastEpoch > 0 ? readWhole(deviceId) : store.read(deviceId, 1)))
+    const newest = before.rows[0]
+    if (lastEpoch > 0) {
+      const own = { epoch: lastEpoch, sessionId }
+      const by = before.rows.find((row) => row.sessionId !== sessionId && compareRows(row, own) > 0)
+      if (by !== undefined) return { $case: 'superseded', value: { by } }
+    }
+
+    // Written before the session's row, so that a row of the same account and day shows that it has been.
+    const day = Math.floor(clock.nowMicros() / dayMicros)
+    const noted = newest?.accountId === accountId && Math.floor(newest.connectedTime / dayMicros) === day
+    if (accountId !== '' && !noted) await step(() => store.writeAccountDevice(accountId, deviceId, day))
+
+    const epoch = Math.max(clock.nowMicros(), (newest?.epoch ?? 0) + 1)
+    if (!Number.isSafeInteger(epoch))
+      throw new Error(`the epoch after ${newest?.epoch} of device ${deviceId} is not a safe number`)
+    const row: SessionRow = { deviceId, epoch, sessionId, ...edge, accountId, protocol, connectedTime }
+    const ttlSeconds = Math.ceil(msFromDuration(rowTtl ?? { seconds: 0, nanos: 0 }) / 1000)
+    await step(() => store.insert(row, ttlSeconds))
+
+    const after = await step(() => readWhole(deviceId))
+    const others = after.rows.filter((other) => other.sessionId !== sessionId)
+    const mine = after.rows.filter((own) => own.sessionId === sessionId)
+    const [top] = mine
+    const [by] = others
+    if (top === undefined || !mine.some((own) => own.epoch === epoch) || (by !== undefined && compareRows(by, top) > 0)) {
+      return { $case: 'superseded', value: { by } }
+    }
+    return { $case: 'registered', value: { epoch: top.epoch, replacedSessions: others, inboxUntil: after.inboxUntil } }
+  }
+
+  const unregisterOne = async ({ deviceId, sessionId, epoch }: SessionKey, scope: CallScope): Promise<void> => {
+    const step = <T>(run: () => Promise<T>) => limits.registrations.step(scope.signal, run)
+    const remove = async (key: { deviceId: string; sessionId: string; epoch: number }) => {
+      await step(() => store.delete(key))
+      removed.inc()
+    }
+    if (epoch > 0) return remove({ deviceId, sessionId, epoch })
+    const { rows } = await step(() => readWhole(deviceId))
+    for (const row of rows) if (row.sessionId === sessionId) await remove(row)
+  }
+
+  const lookupOne = async (deviceId: string, allRows: boolean, scope: CallScope): Promise<DeviceSessions> => {
+    const read = () => (allRows ? readWhole(deviceId) : store.read(deviceId, lookupRows))
+    const { rows, more, inboxUntil } = await limits.lookups.step(scope.signal, read)
+    const routes = rows.map((row) => ({ row, edgeState: edgeStateOf(row.edgeId) }))
+    return { deviceId, routes, more, inboxUntil, error: undefined }
+  }
+
+  return {
+    async register(request, scope) {
+      checkRegister(request)
+      const { edgeId, edgeAddress, sessions } = request
+      const results = await limits.registrations.admit(sessions.length, () =>
+        eachOf(sessions, async (session): Promise<RegisterResult> => {
+          try {
+            const result = await registerOne({ edgeId, edgeAddress }, session, scope)
+            registrations.inc({ result: result?.$case ?? 'error' })
+            return { result }
+          } catch (error) {
+            const value = itemErrorOf('registrations', error, scope)
+            registrations.inc({ result: 'error' })
+            return { result: { $case: 'error', value } }
+          }
+        }),
+      )
+      return { results, registryTime: clock.nowMicros() }
+    },
+
+    async unregister(request, scope) {
+      checkUnregister(request)
+      const { sessions } = request
+      // All are tried before the call fails as a whole: what is done need not be done again.
+      const failures: unknown[] = []
+      await limits.registrations.admit(sessions.length, () =>
+        eachOf(sessions, (key) => unregisterOne(key, scope).catch((error) => void failures.push(error))),
+      )
+      scope.signal.throwIfAborted()
+      if (failures.length > 0) throw failures[0]
+    },
+
+    async lookup(request, scope) {
+      checkLookup(request)
+      const { deviceIds, allRows } = request
+      const devices = await limits.lookups.admit(deviceIds.length, () =>
+        eachOf(deviceIds, async (deviceId): Promise<DeviceSessions> => {
+          try {
+            return await lookupOne(deviceId, allRows, scope)
+          } catch (error) {
+            const told = itemErrorOf('lookups', error, scope)
+            return { deviceId, routes: [], more: false, inboxUntil: 0, error: told }
+          }
+        }),
+      )
+      return { devices, registryTime: clock.nowMicros() }
+    },
+  }
+}
+
+/** Maps in order of the items, a bounded number at once. Ends at the first failure. */
+async function eachOf<T, R>(items: readonly T[], work: (item: T) => Promise<R>): Promise<R[]> {
+  const results: R[] = []
+  let next = 0
+  const worker = async () => {
+    for (let at = next++; at < items.length; at = next++) results[at] = await work(items[at] as T)
+  }
+  await Promise.all(Array.from({ length: Math.min(batchConcurrency, items.length) }, worker))
+  return results
+}
