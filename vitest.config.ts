@@ -1,8 +1,11 @@
 import { defineConfig } from 'vitest/config'
 
 // unit: no server, any machine with Node. servers: what needs a real Kafka or Cassandra, and the whole plane on both.
+const jsonReport = process.env.VITEST_JSON
+
 export default defineConfig({
   test: {
+    reporters: jsonReport === undefined ? ['default'] : ['default', ['json', { outputFile: jsonReport }]],
     projects: [
       {
         test: {

@@ -9,4 +9,4 @@ stubs=$(mktemp -d)
 trap 'rm -rf "$stubs"' EXIT
 "$venv/bin/python" -m grpc_tools.protoc -I ../../proto --python_out="$stubs" --grpc_python_out="$stubs" \
   push/v1/message.proto push/v1/publish.proto google/rpc/status.proto google/rpc/error_details.proto
-PYTHONPATH="$stubs:." "$venv/bin/python" -m pytest -q -p no:cacheprovider .
+PYTHONPATH="$stubs:." "$venv/bin/python" -m pytest -q -p no:cacheprovider ${PYTEST_JUNIT:+--junit-xml="$PYTEST_JUNIT"} .
