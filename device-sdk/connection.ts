@@ -34,7 +34,10 @@ export interface Connection {
   readonly alive: boolean
   /** The edge's clock now, in microseconds since the Unix epoch; undefined before `welcome`. */
   serverTime(): number | undefined
-  /** Owes an answer; it goes out at the end of this turn of the event loop, with all others owed by then. */
+  /**
+   * Owes an answer. After a pause it goes out at the end of this turn of the event loop; else `answerIntervalMs` after the ones before it,
+   * with all others owed by then: an acknowledgement of its own costs the edge as much as the message did.
+   */
   answer(answer: Answer): void
   /** Sends what is owed, then closes. `ended` follows: when the edge has answered, or after `closeTimeoutMs`. */
   close(reason: string): void
@@ -49,6 +52,7 @@ export interface ConnectionOptions {
   welcomeTimeoutMs: number
   /** From our close to the edge's. */
   closeTimeoutMs: number
+  answerIntervalMs: number
   owedAnswersMax: number
   events: ConnectionEvents
 }
@@ -67,7 +71,9 @@ export function openConnection(options: ConnectionOptions): Connection {
   let welcome: WelcomeFrame | undefined
   let welcomeAt = 0
   let liveness: Liveness | undefined
-  let flushing = false
+  let flushPlanned = false
+  let flushedAt = Number.NEGATIVE_INFINITY
+  let flushTimer: Timer | undefined
   let socket: Socket | undefined
   let timer: Timer | undefined = clock.after(options.welcomeTimeoutMs, () => detach('no welcome in time'))
 
@@ -77,6 +83,7 @@ export function openConnection(options: ConnectionOptions): Connection {
     if (state === 'closing' && code !== ABNORMAL_CLOSE) answers.heard()
     state = 'ended'
     timer?.cancel()
+    flushTimer?.cancel()
     liveness?.stop()
     events.ended({ code, reason, answers: answers.takeUnproven() })
   }
@@ -104,8 +111,10 @@ export function openConnection(options: ConnectionOptions): Connection {
   }
 
   function flush(): void {
-    flushing = false
+    flushPlanned = false
+    flushTimer?.cancel()
     if (state !== 'open') return
+    flushedAt = clock.monotonic()
     for (const frame of answers.takeFrames(welcome?.limits?.ack_ids || ACK_IDS_MAX)) send(frame)
   }
 
@@ -186,9 +195,11 @@ export function openConnection(options: ConnectionOptions): Connection {
     serverTime: () => welcome && welcome.server_time + Math.floor((clock.monotonic() - welcomeAt) * 1_000),
     answer(answer) {
       if (!answers.owe(answer)) events.answerDropped()
-      if (flushing) return
-      flushing = true
-      queueMicrotask(flush)
+      if (flushPlanned) return
+      flushPlanned = true
+      const waitMs = flushedAt + options.answerIntervalMs - clock.monotonic()
+      if (waitMs > 0) flushTimer = clock.after(waitMs, flush)
+      else queueMicrotask(flush)
     },
     close(reason) {
       if (state === 'closing' || state === 'ended') return

@@ -65,6 +65,22 @@ test('answers that are due together go in one frame', async () => {
   expect(socket.sent).toEqual([{ type: 'ack', ids: ['a', 'b'] }])
 })
 
+test('answers that follow each other closely wait for one another, a little', async () => {
+  const { edge, clock } = connected()
+  const socket = await edge.newest()
+  await socket.welcome()
+  for (const id of ['a', 'b', 'c']) await socket.message(id)
+  expect(socket.sent).toEqual([{ type: 'ack', ids: ['a'] }])
+  await clock.advance(10)
+  expect(socket.sent).toEqual([
+    { type: 'ack', ids: ['a'] },
+    { type: 'ack', ids: ['b', 'c'] },
+  ])
+  await clock.advance(10)
+  await socket.message('d')
+  expect(socket.sent.at(-1)).toEqual({ type: 'ack', ids: ['d'] })
+})
+
 test('a device with acks=none says so in its address and answers nothing', async () => {
   const { edge, handled } = connected({ acks: 'none' })
   const socket = await edge.newest()

@@ -36,6 +36,8 @@ export interface DeviceBounds {
   readonly closeTimeoutMs: number
   /** After a newer session has opened: for handlers to answer on the older one. Then their answers go over the newer one. Default 5,000. */
   readonly lingerMs: number
+  /** Least time between two frames with answers, so that several go in one. The first after a pause goes at once. Default 10. */
+  readonly answerIntervalMs: number
   /** Answers kept while there is no session. Above it the oldest is forgotten: its message comes again. Default 1,024. */
   readonly owedAnswersMax: number
   /** Ids remembered so that repeats are not handled again. Above it the oldest are forgotten. Default 10,000. */
@@ -51,6 +53,7 @@ export const defaultBounds: DeviceBounds = {
   welcomeTimeoutMs: 15_000,
   closeTimeoutMs: 1_000,
   lingerMs: 5_000,
+  answerIntervalMs: 10,
   owedAnswersMax: 1_024,
   seenMax: 10_000,
   queuedMax: 256,

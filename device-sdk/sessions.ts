@@ -35,6 +35,7 @@ export interface SessionsBounds {
   readonly welcomeTimeoutMs: number
   readonly closeTimeoutMs: number
   readonly lingerMs: number
+  readonly answerIntervalMs: number
   readonly owedAnswersMax: number
 }
 

@@ -83,8 +83,8 @@ test('Ctrl-C while the data is being typed sends nothing', async () => {
 })
 
 test('a Node that is too old is told so before it reads anything that it cannot', () => {
-  expect(nodeSuffices('20.20.0', 22, 18)).toBe(false)
-  expect(nodeSuffices('22.17.9', 22, 18)).toBe(false)
-  expect(nodeSuffices('22.18.0', 22, 18)).toBe(true)
-  expect(nodeSuffices(process.versions.node, 22, 18)).toBe(true)
+  expect(nodeSuffices('20.20.0', 24, 3)).toBe(false)
+  expect(nodeSuffices('24.2.9', 24, 3)).toBe(false)
+  expect(nodeSuffices('24.3.0', 24, 3)).toBe(true)
+  expect(nodeSuffices(process.versions.node, 24, 3)).toBe(true)
 })
