@@ -1,6 +1,9 @@
-import { CompressionCodecs, CompressionTypes, type KafkaMessage } from 'kafkajs'
+import kafkajs, { type KafkaMessage } from 'kafkajs'
 import { systemRandom } from '../../../service-kit/random.ts'
 import { crc32c } from './crc32c.ts'
+
+// Node finds only some of kafkajs's names in its CommonJS; these are on the whole module.
+const { CompressionCodecs, CompressionTypes } = kafkajs
 
 /**
  * kafkajs never looks at the checksum of a record batch, and a batch that it cannot decode (snappy, lz4, zstd, broken bytes) fails the whole

@@ -1,4 +1,7 @@
-import { type Admin, ConfigResourceTypes } from 'kafkajs'
+import kafkajs, { type Admin } from 'kafkajs'
+
+// Node finds only some of kafkajs's names in its CommonJS; these are on the whole module.
+const { ConfigResourceTypes } = kafkajs
 
 export interface TopicPlan {
   /** Every topic there must be, and the largest record it must take, bytes. */
