@@ -217,6 +217,29 @@ describe('from the queue', () => {
     expect(bench.link('e4').last('m')).toBeDefined()
   })
 
+  test('a remembered route whose edge is gone is looked up anew before the device counts as offline', async () => {
+    const bench = dispatchBench()
+    bench.connect('d', 'e1:s1')
+    const lease = bench.lease()
+    await bench.hand(lease, [[0, bench.queued('m1', 'd')]])
+    bench.link('e1').say('m1', OutcomeKind.ACKNOWLEDGED)
+    bench.connect('d', 'e2:s2', 'e1:s1')
+    bench.link('e1').state = 'gone'
+    await bench.hand(lease, [[1, bench.queued('m2', 'd')]])
+    expect(bench.link('e2').last('m2')).toBeDefined()
+  })
+
+  test('after a delivery was lost the next message to the device is looked up anew', async () => {
+    const bench = dispatchBench()
+    bench.connect('d', 'e1:s1')
+    const lease = bench.lease()
+    await bench.hand(lease, [[0, bench.queued('m1', 'd')]])
+    bench.connect('d', 'e2:s2', 'e1:s1')
+    bench.link('e1').lose('m1', 'unknown')
+    await bench.hand(lease, [[1, bench.queued('m2', 'd')]])
+    expect(bench.link('e2').last('m2')).toBeDefined()
+  })
+
   test('a ghost row: not connected twice on one route removes the row by its key, and the row below is tried', async () => {
     const bench = dispatchBench()
     bench.connect('d', 'e1:ghost', 'e2:s2')
@@ -328,6 +351,22 @@ describe('while the registry does not answer', () => {
     expect(lease.paused).toBe(false)
     bench.link('e1').say('m', OutcomeKind.ACKNOWLEDGED)
     expect(bench.settled()).toEqual(['m ACKNOWLEDGED'])
+  })
+
+  test('the hold goes on where it stood', async () => {
+    const bench = dispatchBench()
+    bench.connect('d', 'e1:s1')
+    bench.link('e1').state = 'down'
+    await bench.hand(bench.lease(), [[0, bench.queued('m', 'd')]])
+    await bench.clock.advance(30_000)
+    bench.registry.down = true
+    await bench.clock.advance(200_000)
+    bench.registry.down = false
+    await bench.clock.advance(27_000)
+    expect(bench.settled()).toEqual([])
+    await bench.clock.advance(6_000)
+    await settle()
+    expect(bench.settled()).toEqual(['m DROPPED UNREACHABLE'])
   })
 
   test('a lease that starts meanwhile is paused as well', async () => {
