@@ -175,6 +175,17 @@ test('a silent connection is probed, detached and replaced; what it still brings
   expect(handled).toEqual([])
 })
 
+test('an answered probe keeps the connection', async () => {
+  const { edge, clock, device } = connected()
+  const socket = await edge.newest()
+  await socket.welcome({ ping_interval_ms: 10_000 })
+  await clock.advance(15_000)
+  await socket.say({ type: 'pong' })
+  await clock.advance(9_999)
+  expect(device.state).toBe('open')
+  expect(socket.sent).toEqual([{ type: 'ping' }])
+})
+
 test('the edge’s pings are answered with their data', async () => {
   const { edge } = connected()
   const socket = await edge.newest()
@@ -305,6 +316,37 @@ test('when the new session does not open, the old one goes on and the device tri
   const third = await edge.newest()
   expect(edge.sockets).toHaveLength(3)
   await third.welcome()
+  expect(first.closedByDevice).toBe(true)
+})
+
+test('a second goaway while the new session is on its way opens no third one, then or later', async () => {
+  const { edge, clock } = connected()
+  const first = await edge.newest()
+  await first.welcome()
+  await first.goaway(0)
+  await clock.advance(0)
+  const second = await edge.newest()
+  await first.goaway(0, { reason: 'drain' })
+  await clock.advance(0)
+  await first.goaway(60_000, { reason: 'drain' })
+  await second.welcome()
+  await clock.advance(120_000)
+  expect(edge.sockets).toHaveLength(2)
+})
+
+test('a message that found no place is not waited for when the old session is left', async () => {
+  const { onMessage, finish } = held()
+  const { edge, clock, device } = connected({ onMessage, bounds: { queuedMax: 1 } })
+  const first = await edge.newest()
+  await first.welcome()
+  for (const id of ['running', 'queued', 'one too many']) await first.message(id)
+  expect(device.counts.overflowed).toBe(1)
+  await first.goaway(0)
+  await clock.advance(0)
+  await (await edge.newest()).welcome()
+  await finish('running')
+  expect(first.closedByDevice).toBe(false)
+  await finish('queued')
   expect(first.closedByDevice).toBe(true)
 })
 
@@ -487,6 +529,59 @@ test('closing lets the running handler answer, then closes, and leaves no timer'
   expect(socket.closedByDevice).toBe(true)
   expect(clock.pendingTimers).toBe(0)
   await device.close()
+})
+
+test('closing while the old session lingers leaves no timer', async () => {
+  const { onMessage } = held()
+  const { edge, clock, device } = connected({ onMessage })
+  const first = await edge.newest()
+  await first.welcome()
+  await first.message('hung')
+  await first.goaway(0)
+  await clock.advance(0)
+  const second = await edge.newest()
+  await second.welcome()
+  const closing = device.close({ graceMs: 500 })
+  await clock.advance(500)
+  await closing
+  expect([first.closedByDevice, second.closedByDevice]).toEqual([true, true])
+  expect(clock.pendingTimers).toBe(0)
+})
+
+test('closing while the token is on its way opens no socket', async () => {
+  const token = Promise.withResolvers<string>()
+  const { edge, device } = connected({ token: () => token.promise })
+  await device.close()
+  token.resolve('late')
+  await settled()
+  expect(edge.sockets).toEqual([])
+})
+
+test('a connection that breaks takes its planned answers and its timers along', async () => {
+  const { edge, clock } = connected()
+  const first = await edge.newest()
+  await first.welcome()
+  await first.message('a')
+  await first.message('b')
+  expect(first.sent).toEqual([{ type: 'ack', ids: ['a'] }])
+  await first.end(1006)
+  expect(clock.pendingTimers).toBe(1)
+  await clock.advance(1_000)
+  const second = await edge.newest()
+  await second.welcome()
+  expect(second.sent).toEqual([{ type: 'ack', ids: ['b'] }])
+})
+
+test('a device that was stopped starts no handler any more', async () => {
+  const { onMessage, finish, ends } = held()
+  const { edge } = connected({ onMessage })
+  const socket = await edge.newest()
+  await socket.welcome()
+  await socket.message('running')
+  await socket.message('queued')
+  await socket.end(4501)
+  await finish('running')
+  expect([...ends.keys()]).toEqual(['running'])
 })
 
 test('closing waits neither for a hung handler nor for a silent edge', async () => {

@@ -91,6 +91,15 @@ test('messages of a class are handled one after the other, in the order they cam
   expect(calls.map((call) => call.message.id)).toEqual(['a', 'b'])
 })
 
+test('a handler never runs within the event that brought its message', async () => {
+  const handled: string[] = []
+  const { handlers } = set((message) => void handled.push(message.id))
+  handlers.receive(messageFrame('m'))
+  expect(handled).toEqual([])
+  await settled()
+  expect(handled).toEqual(['m'])
+})
+
 test('a repeat is answered again the same way, and not handled again', async () => {
   const { calls, handler } = held()
   const { handlers, answers, outcomes } = set(handler)
@@ -180,6 +189,7 @@ test('a recovery command that restarts the device is acknowledged, not run again
   expect(second.answers).toEqual([{ id: 'reboot' }])
   expect(calls.map((call) => call.message.id)).toEqual(['greet'])
   expect(seenStore.ids).toEqual(new Set(['reboot']))
+  expect(second.clock.pendingTimers).toBe(0)
 })
 
 test('a store that fails or hangs does not keep a recovery command from running', async () => {

@@ -141,7 +141,7 @@ export function createHandlers(options: HandlersOptions): Handlers {
     receive,
     async stop() {
       stopped = true
-      for (const lane of lanes.values()) for (const frame of lane.queue.splice(0)) seen.forget(frame.id)
+      for (const lane of lanes.values()) lane.queue.length = 0
       await Promise.all([...lanes.values()].map((lane) => lane.running))
     },
   }

@@ -10,13 +10,6 @@ test('an id is new, then running, then answered the way it was answered first', 
   expect(seen.look('m')).toEqual({ state: 'answered', answer: { id: 'm', refusal: 'no' } })
 })
 
-test('what never got to its handler is new again', () => {
-  const seen = createSeen(10)
-  seen.start('m')
-  seen.forget('m')
-  expect(seen.look('m')).toEqual({ state: 'new' })
-})
-
 test('the memory is bounded: the oldest answered ids go first, running ones stay', () => {
   const seen = createSeen(2)
   seen.start('running')

@@ -21,8 +21,6 @@ export interface Seen {
   start(id: string): void
   /** The message has its answer; repeats get the same one. */
   answer(answer: Answer): void
-  /** The message never got to its handler; a repeat is new. */
-  forget(id: string): void
   readonly answeredCount: number
 }
 
@@ -50,6 +48,5 @@ export function createSeen(answeredMax: number): Seen {
       const oldest = answered.keys().next().value
       if (oldest !== undefined) answered.delete(oldest)
     },
-    forget: (id) => void running.delete(id),
   }
 }

@@ -238,7 +238,6 @@ export function openSessions(options: SessionsOptions): Sessions {
     dialing = undefined
     retryTimer?.cancel()
     slotTimer?.cancel()
-    lingerTimer?.cancel()
     for (const stay of stays) stay.connection.close(reason)
     if (stays.size > 0) await allEnded.promise
   }
