@@ -1567,7 +1567,8 @@ export const EdgeServiceDefinition = {
      * Carries deliveries to the edge and what became of them back, for as long as either side likes.
      *
      * The caller names the edge it means in metadata `edge-id`; a process that is not that edge refuses with FAILED_PRECONDITION
-     * (EDGE_RESTARTED): the edge that was meant is gone. Every delivery, poke and close is answered at least once, under its own number, in
+     * (EDGE_RESTARTED): the edge that was meant is gone. The right one sends its own `edge-id` as header at once, and the caller sends nothing
+     * before that, so that what was never handed over can be told from what may have arrived. Every delivery, poke and close is answered at least once, under its own number, in
      * any order; a delivery may be answered several times as the message gets further. The end of the stream makes what is unanswered
      * *unknown*: the edge forgets who waits, not what it was given.
      */
@@ -1605,7 +1606,8 @@ export interface EdgeServiceImplementation<CallContextExt = {}> {
    * Carries deliveries to the edge and what became of them back, for as long as either side likes.
    *
    * The caller names the edge it means in metadata `edge-id`; a process that is not that edge refuses with FAILED_PRECONDITION
-   * (EDGE_RESTARTED): the edge that was meant is gone. Every delivery, poke and close is answered at least once, under its own number, in
+   * (EDGE_RESTARTED): the edge that was meant is gone. The right one sends its own `edge-id` as header at once, and the caller sends nothing
+   * before that, so that what was never handed over can be told from what may have arrived. Every delivery, poke and close is answered at least once, under its own number, in
    * any order; a delivery may be answered several times as the message gets further. The end of the stream makes what is unanswered
    * *unknown*: the edge forgets who waits, not what it was given.
    */
@@ -1624,7 +1626,8 @@ export interface EdgeServiceClient<CallOptionsExt = {}> {
    * Carries deliveries to the edge and what became of them back, for as long as either side likes.
    *
    * The caller names the edge it means in metadata `edge-id`; a process that is not that edge refuses with FAILED_PRECONDITION
-   * (EDGE_RESTARTED): the edge that was meant is gone. Every delivery, poke and close is answered at least once, under its own number, in
+   * (EDGE_RESTARTED): the edge that was meant is gone. The right one sends its own `edge-id` as header at once, and the caller sends nothing
+   * before that, so that what was never handed over can be told from what may have arrived. Every delivery, poke and close is answered at least once, under its own number, in
    * any order; a delivery may be answered several times as the message gets further. The end of the stream makes what is unanswered
    * *unknown*: the edge forgets who waits, not what it was given.
    */
