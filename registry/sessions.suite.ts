@@ -186,6 +186,16 @@ export function sessionsSuite(name: string, open: () => Promise<SessionsFixture>
       expect(store.b.steps).not.toContain('delete')
     })
 
+    test('an attempt whose own row was removed meanwhile is superseded, though a later attempt has left another row', async () => {
+      const read = store.a.hold('read', 1)
+      const first = a.register({ deviceId, sessionId: 's1' })
+      await read.arrived
+      registered(await b.register({ deviceId, sessionId: 's1' }))
+      await b.unregister({ deviceId, sessionId: 's1', epoch: clock.nowMicros() })
+      read.release()
+      expect(await first).toEqual({ $case: 'superseded', value: { by: undefined } })
+    })
+
     test('a session that registers again after another one came is superseded, and nothing is written', async () => {
       const old = registered(await a.register({ deviceId, sessionId: 's1' }))
       const now = registered(await b.register({ deviceId, sessionId: 's2' }))

@@ -1,6 +1,10 @@
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { systemClock } from '../../service-kit/clock.ts'
+import { silentLog } from '../../service-kit/log.ts'
+import { createMetrics } from '../../service-kit/metrics.ts'
+import { systemRandom } from '../../service-kit/random.ts'
 import { edgeStoreSuite } from '../edge-store.suite.ts'
+import { openCassandraStores } from './stores.ts'
 import { openTestStores } from './test-keyspace.ts'
 
 let opened: Awaited<ReturnType<typeof openTestStores>>
@@ -16,8 +20,6 @@ edgeStoreSuite('Cassandra', async () => {
 
 test('a lease is stamped by the server, not by the clock of whoever writes it', async () => {
   const { stores, client, settings } = opened
-  const dateNow = Date.now
-  // A registry whose machine is an hour behind: its renewal must still win over the one before.
   const edge = {
     edgeId: 'edge-z-1',
     name: 'z',
@@ -28,14 +30,19 @@ test('a lease is stamped by the server, not by the clock of whoever writes it', 
     draining: false,
   }
   await stores.edges.writeLease(edge, 30)
+  // Another registry whose machine is an hour behind: its renewal must still win over the one before.
+  const dateNow = Date.now
   try {
     Date.now = () => dateNow() - 3_600_000
-    await stores.edges.writeLease({ ...edge, draining: true }, 30)
+    const kit = { clock: systemClock, random: systemRandom, log: silentLog, metrics: createMetrics() }
+    const behind = await openCassandraStores(settings, kit)
+    await behind.edges.writeLease({ ...edge, draining: true }, 30)
+    await behind.close()
   } finally {
     Date.now = dateNow
   }
-  const { rows } = await client.execute(
-    `SELECT draining FROM ${settings.keyspace}.edges WHERE edge_id = 'edge-z-1' ALLOW FILTERING`,
-  )
+  const { rows } = await client.execute(`SELECT draining FROM ${settings.keyspace}.edges WHERE edge_id = ? ALLOW FILTERING`, [
+    'edge-z-1',
+  ])
   expect(rows.map((row) => row.get('draining'))).toEqual([true])
 })
