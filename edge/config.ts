@@ -1,0 +1,186 @@
+import {
+  address,
+  addressList,
+  bytes,
+  type ConfigOf,
+  defineConfig,
+  flag,
+  milliseconds,
+  oneOf,
+  readConfig,
+  setting,
+  text,
+  wholeNumber,
+} from '../service-kit/config.ts'
+import { isLoopback } from '../service-kit/listen-address.ts'
+import { logLevels } from '../service-kit/log.ts'
+import { secretBytesMin } from './auth/jwt-hs256.ts'
+
+const hour = 3_600_000
+
+/** What the operator may set. */
+export const edgeConfig = defineConfig(
+  'edge',
+  {
+    name: setting('EDGE_NAME', text({ pattern: { matches: /^[a-z0-9-]{1,54}$/, expected: '1 to 54 characters of [a-z0-9-]' } }), {
+      default: 'edge',
+      doc: 'Name of this edge for people. Each start adds a random suffix.',
+    }),
+    zone: setting('EDGE_ZONE', text({ maxLength: 63 }), {
+      optional: true,
+      doc: 'Zone that the edge runs in, for operators to see.',
+    }),
+    listenAddress: setting('EDGE_LISTEN_ADDRESS', address(), {
+      default: '127.0.0.1:7402',
+      doc: 'Where routers reach the edge. Port 0 lets the system choose.',
+    }),
+    advertiseAddress: setting('EDGE_ADVERTISE_ADDRESS', address(), {
+      optional: true,
+      doc: 'Where routers are told to reach the edge; the bound address when unset.',
+    }),
+    deviceListenAddress: setting('EDGE_DEVICE_LISTEN_ADDRESS', address(), {
+      default: '127.0.0.1:7480',
+      doc: 'Where devices connect. Port 0 lets the system choose.',
+    }),
+    metricsAddress: setting('EDGE_METRICS_ADDRESS', address(), {
+      optional: true,
+      doc: 'Where metrics can be scraped; no port when unset.',
+    }),
+    registryAddresses: setting('EDGE_REGISTRY_ADDRESSES', addressList(), {
+      default: '127.0.0.1:7401',
+      doc: 'The registries.',
+    }),
+    routerAddresses: setting('EDGE_ROUTER_ADDRESSES', addressList(), {
+      default: '127.0.0.1:7400',
+      doc: 'The routers; any of them takes reports.',
+    }),
+    logLevel: setting('EDGE_LOG_LEVEL', oneOf(logLevels), { default: 'info', doc: 'How much is logged.' }),
+    insecure: setting('EDGE_INSECURE', flag(), {
+      default: false,
+      doc: 'Allows listen addresses that other machines can reach, though all traffic is plain text.',
+    }),
+    auth: setting('EDGE_AUTH', oneOf(['dev', 'jwt-hs256']), {
+      default: 'dev',
+      doc: 'How devices are identified. dev believes everybody and works on loopback only.',
+    }),
+    jwtSecret: setting('EDGE_JWT_SECRET', text({ maxLength: 4_096 }), {
+      optional: true,
+      secret: true,
+      doc: `Secret shared with the issuer of tokens, at least ${secretBytesMin} bytes. Required for jwt-hs256.`,
+    }),
+    jwtIssuer: setting('EDGE_JWT_ISSUER', text({ maxLength: 256 }), {
+      optional: true,
+      doc: 'Required `iss` of tokens, when set.',
+    }),
+    jwtAudience: setting('EDGE_JWT_AUDIENCE', text({ maxLength: 256 }), {
+      optional: true,
+      doc: 'Required `aud` of tokens, when set.',
+    }),
+    allowedOrigins: setting('EDGE_ALLOWED_ORIGINS', text({ maxLength: 4_096 }), {
+      optional: true,
+      doc: 'Comma list of origins whose pages may connect, each exactly as browsers send it. Unset: no page may.',
+    }),
+    connectionLimit: setting('EDGE_CONNECTION_LIMIT', wholeNumber({ min: 1, max: 1_000_000 }), {
+      default: 18_000,
+      doc: 'Most devices at once; more get 503 with Retry-After.',
+    }),
+    registerTimeoutMs: setting('EDGE_REGISTER_TIMEOUT_MS', milliseconds({ min: 500, max: 60_000 }), {
+      default: 5_000,
+      doc: 'How long a connection may wait for its row in the registry, repeats included; then it is closed with 1013.',
+    }),
+    registerRatePerSecond: setting('EDGE_REGISTER_RATE_PER_SECOND', wholeNumber({ min: 1, max: 100_000 }), {
+      default: 500,
+      doc: 'Registrations a second that the edge counts on. Times the timeout it bounds how many may wait.',
+    }),
+    pingIntervalMs: setting('EDGE_PING_INTERVAL_MS', milliseconds({ min: 1_000, max: 10 * 60_000 }), {
+      default: 60_000,
+      doc: 'How often each device is pinged.',
+    }),
+    pongTimeoutMs: setting('EDGE_PONG_TIMEOUT_MS', milliseconds({ min: 1_000, max: 60_000 }), {
+      default: 10_000,
+      doc: 'Longest wait for a sign of life after a ping; then the session is closed with 4002.',
+    }),
+    lifetimeMs: setting('EDGE_LIFETIME_MS', milliseconds({ min: 1_000, max: 24 * hour }), {
+      default: hour / 2,
+      doc: 'Longest lifetime of a session; then the device is asked to open another.',
+    }),
+    lifetimeJitterMs: setting('EDGE_LIFETIME_JITTER_MS', milliseconds({ min: 0, max: 24 * hour }), {
+      default: hour / 4,
+      doc: 'How much shorter lifetimes may be, at random. A half of the lifetime keeps reconnects from coming together.',
+    }),
+    slotMaxMs: setting('EDGE_SLOT_MAX_MS', milliseconds({ min: 0, max: hour }), {
+      default: 30_000,
+      doc: 'Within this lies the moment at which a device with its lifetime over is asked to leave.',
+    }),
+    slotGraceMs: setting('EDGE_SLOT_GRACE_MS', milliseconds({ min: 0, max: hour }), {
+      default: 30_000,
+      doc: 'How long after its slot a device may still stay; then it is closed with 4000.',
+    }),
+    drainMs: setting('EDGE_DRAIN_MS', milliseconds({ min: 0, max: hour }), {
+      default: 10_000,
+      doc: 'Over this the devices are spread that leave when the edge is told to stop.',
+    }),
+    drainGraceMs: setting('EDGE_DRAIN_GRACE_MS', milliseconds({ min: 0, max: hour }), {
+      default: 5_000,
+      doc: 'How long after its slot a device may still stay in a drain, then closed with 4001; and how long calls may then take to end.',
+    }),
+    stuckMs: setting('EDGE_STUCK_MS', milliseconds({ min: 1_000, max: hour }), {
+      default: 60_000,
+      doc: 'So long without reading or answering, with messages waiting, and a device is closed with 4003.',
+    }),
+    outboxBytes: setting('EDGE_OUTBOX_BYTES', bytes({ min: 200_000, max: 64 * 1024 * 1024 }), {
+      default: 512 * 1024,
+      doc: 'Most bytes that wait for one device; above it messages are answered SLOW_CONSUMER.',
+    }),
+    outboxCount: setting('EDGE_OUTBOX_COUNT', wholeNumber({ min: 4, max: 100_000 }), {
+      default: 256,
+      doc: 'Most messages that wait for one device.',
+    }),
+    outboxTotalBytes: setting('EDGE_OUTBOX_TOTAL_BYTES', bytes({ min: 1_000_000, max: 64 * 1024 ** 3 }), {
+      default: 256 * 1024 * 1024,
+      doc: 'Most bytes that wait for all devices together.',
+    }),
+    messageFrameLimitBytes: setting('EDGE_MESSAGE_FRAME_LIMIT_BYTES', bytes({ min: 1_024, max: 150_000 }), {
+      default: 128 * 1024,
+      doc: 'Largest frame to a device; a message that needs a larger one is TOO_LARGE.',
+    }),
+  },
+  {
+    check: (config) => [
+      ...exposed('EDGE_LISTEN_ADDRESS', config.listenAddress, config.insecure),
+      ...exposed('EDGE_DEVICE_LISTEN_ADDRESS', config.deviceListenAddress, config.insecure),
+      ...exposed('EDGE_METRICS_ADDRESS', config.metricsAddress, config.insecure),
+      ...(config.auth === 'dev' && !isLoopback(config.deviceListenAddress)
+        ? [
+            `EDGE_AUTH is "dev", which believes everybody; with EDGE_DEVICE_LISTEN_ADDRESS "${config.deviceListenAddress}" use jwt-hs256`,
+          ]
+        : []),
+      ...(config.auth === 'jwt-hs256' && Buffer.byteLength(config.jwtSecret ?? '') < secretBytesMin
+        ? [`EDGE_JWT_SECRET must hold at least ${secretBytesMin} bytes for EDGE_AUTH "jwt-hs256"`]
+        : []),
+      ...(config.lifetimeJitterMs > config.lifetimeMs
+        ? [`EDGE_LIFETIME_JITTER_MS is ${config.lifetimeJitterMs}, longer than EDGE_LIFETIME_MS with ${config.lifetimeMs}`]
+        : []),
+    ],
+  },
+)
+
+export type EdgeConfig = ConfigOf<typeof edgeConfig>
+
+/** Reads and checks the environment. Throws ConfigError with every problem. */
+export function readEdgeConfig(env: Readonly<Record<string, string | undefined>>): EdgeConfig {
+  return readConfig(edgeConfig, env)
+}
+
+/** The origins that may connect. */
+export function originsOf(config: EdgeConfig): string[] {
+  return (config.allowedOrigins ?? '')
+    .split(',')
+    .map((origin) => origin.trim())
+    .filter((origin) => origin !== '')
+}
+
+function exposed(name: string, bound: string | undefined, insecure: boolean): string[] {
+  if (bound === undefined || insecure || isLoopback(bound)) return []
+  return [`${name} is "${bound}", which other machines can reach in plain text; set EDGE_INSECURE=true to allow it`]
+}

@@ -1,0 +1,179 @@
+import type { CallContext } from 'nice-grpc-common'
+import type {
+  CloseSession,
+  DeliverRequest,
+  Delivery,
+  EdgeServiceImplementation,
+  InboxReady,
+} from '../gen/push/internal/v1/edge.ts'
+import { CloseReason, CloseSessionResult, InboxReadyResult, OutcomeKind } from '../gen/push/internal/v1/edge.ts'
+import type { DrainContext } from '../service-kit/drain-middleware.ts'
+import { PushError } from '../service-kit/errors.ts'
+import { isPushId } from '../service-kit/ids.ts'
+import type { Log } from '../service-kit/log.ts'
+import { AnswerStream } from './answer-stream.ts'
+import { unwritten } from './entry.ts'
+import type { SessionHost } from './session-host.ts'
+
+/** The metadata by which a router says which edge it means. */
+export const edgeIdMetadata = 'edge-id'
+
+const sessionIdPattern = /^[A-Za-z0-9_-]{1,128}$/
+const disconnectDetailMax = 100
+
+/** Serves routers. */
+export function createEdgeService(options: {
+  readonly edgeId: string
+  readonly host: SessionHost
+  readonly log: Log
+  /** Most answers that wait for one router; for tests. */
+  readonly answersWaitingMax?: number
+}): EdgeServiceImplementation<DrainContext> {
+  const { edgeId, host, log, answersWaitingMax } = options
+  const { sessions, metrics, finalAnswers } = host
+
+  /** A row has named a session that is not here: nobody else will remove it. */
+  const removeGhost = (deviceId: string, sessionId: string) => {
+    metrics.ghosts.inc()
+    host.unregister({ deviceId, sessionId, epoch: 0 })
+  }
+
+  const deliver = (delivery: Delivery, stream: AnswerStream) => {
+    const { deliveryId, deviceId, sessionId, messageId } = delivery
+    if (!isPushId(deviceId) || !isPushId(messageId) || !sessionIdPattern.test(sessionId)) {
+      metrics.badItems.inc({ item: 'delivery' })
+      stream.outcome(deliveryId, unwritten(OutcomeKind.TOO_LARGE, '', 'device, session or message id is malformed'))
+      return
+    }
+    const answered = finalAnswers.find(deviceId, messageId)
+    if (answered !== undefined) {
+      metrics.joined.inc({ met: 'answered' })
+      stream.outcome(deliveryId, answered)
+      return
+    }
+    const named = sessions.find(deviceId, sessionId)
+    if (named === undefined) removeGhost(deviceId, sessionId)
+    const taker = named?.accepts || named?.holds(messageId) ? named : sessions.newestOpen(deviceId)
+    if (taker !== undefined) {
+      taker.deliver(delivery, { sink: stream, deliveryId })
+      return
+    }
+    metrics.outcomes.inc({ kind: 'not_connected' })
+    stream.outcome(deliveryId, unwritten(OutcomeKind.NOT_CONNECTED, sessionId))
+  }
+
+  const poke = ({ pokeId }: InboxReady, stream: AnswerStream) => {
+    // There is no inbox yet that a session could flush.
+    stream.poke({ pokeId, result: InboxReadyResult.NOT_CONNECTED })
+  }
+
+  const closeSession = (close: CloseSession): CloseSessionResult => {
+    const { deviceId, sessionId, reason } = close
+    const known = reason === CloseReason.SUPERSEDED || reason === CloseReason.DISCONNECTED
+    if (!known || !isPushId(deviceId) || !sessionIdPattern.test(sessionId)) {
+      metrics.badItems.inc({ item: 'close' })
+      return CloseSessionResult.NOT_CONNECTED
+    }
+    const session = sessions.find(deviceId, sessionId)
+    if (session === undefined) {
+      removeGhost(deviceId, sessionId)
+      return CloseSessionResult.NOT_CONNECTED
+    }
+    const result = session.handle(
+      reason === CloseReason.SUPERSEDED
+        ? { type: 'replaced', replacer: { epoch: close.replacerEpoch, sessionId: close.replacerSessionId } }
+        : { type: 'disconnect', detail: close.detail.slice(0, disconnectDetailMax) },
+    )
+    return result ?? CloseSessionResult.NOT_CONNECTED
+  }
+
+  /** One bad item must not take the others of its batch with it. */
+  const alone = (item: 'delivery' | 'poke' | 'close', run: () => void, failed: () => void) => {
+    try {
+      run()
+    } catch (cause) {
+      metrics.badItems.inc({ item })
+      log.error('an item of a router failed by a defect', { item, cause })
+      failed()
+    }
+  }
+
+  const take = (request: DeliverRequest, stream: AnswerStream) => {
+    for (const close of request.closeSessions) {
+      const tell = (result: CloseSessionResult) => stream.close({ closeId: close.closeId, result })
+      alone(
+        'close',
+        () => tell(closeSession(close)),
+        () => tell(CloseSessionResult.NOT_CONNECTED),
+      )
+    }
+    for (const ready of request.inboxReady) poke(ready, stream)
+    for (const delivery of request.deliveries) {
+      alone(
+        'delivery',
+        () => deliver(delivery, stream),
+        () => stream.outcome(delivery.deliveryId, unwritten(OutcomeKind.TOO_LARGE, '', 'no frame can be formed')),
+      )
+    }
+  }
+
+  /** Ends the stream when the router has said all, or has gone. */
+  const read = async (requests: AsyncIterable<DeliverRequest>, stream: AnswerStream) => {
+    try {
+      for await (const request of requests) {
+        if (stream.ended) return
+        take(request, stream)
+      }
+    } catch (cause) {
+      // How a router goes is its own affair; what it waits for stays here and is joined by its next attempt.
+      log.debug('a router stream broke', { cause })
+    } finally {
+      stream.end()
+    }
+  }
+
+  return {
+    async *deliver(requests: AsyncIterable<DeliverRequest>, context: CallContext & DrainContext) {
+      const meant = context.metadata.get(edgeIdMetadata)
+      if (meant !== edgeId) {
+        throw new PushError(
+          'EDGE_RESTARTED',
+          `this process is edge ${edgeId}, not the one that was meant; look the device up again`,
+          {
+            edge_id: edgeId,
+          },
+        )
+      }
+      context.abortOnTerminate()
+      // Routers hand nothing over before they have read this: until then they can tell "not sent" from "unknown".
+      context.header.set(edgeIdMetadata, edgeId)
+      context.sendHeader()
+      const stream = new AnswerStream({
+        ...(answersWaitingMax !== undefined && { waitingMax: answersWaitingMax }),
+        onSlow: () => {
+          metrics.slowStreams.inc()
+          log.warn('a router does not take its answers; its stream is ended', { peer: context.peer })
+        },
+      })
+      const end = () => stream.end()
+      context.signal.addEventListener('abort', end, { once: true })
+      metrics.streams.inc()
+      try {
+        void read(requests, stream)
+        yield* stream.frames()
+      } finally {
+        metrics.streams.dec()
+        context.signal.removeEventListener('abort', end)
+        stream.end()
+      }
+    },
+
+    async drain() {
+      throw new PushError('NOT_IMPLEMENTED', 'drains are started by SIGTERM in this version')
+    },
+
+    async probe() {
+      return { edgeId, sessionCount: sessions.size }
+    },
+  }
+}

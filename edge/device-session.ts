@@ -1,0 +1,285 @@
+import type { CloseSessionResult, Delivery } from '../gen/push/internal/v1/edge.ts'
+import { OutcomeKind } from '../gen/push/internal/v1/edge.ts'
+import type { CloseKind } from './close-codes.ts'
+import { closeKinds } from './close-codes.ts'
+import type { Waiter } from './entry.ts'
+import type { ClientFrame, ControlFrame } from './frames.ts'
+import { ackIdsMax, decodeClientFrame, encodeControlFrame } from './frames.ts'
+import { Session, type SessionEvent, type SessionOrder } from './session.ts'
+import { SessionClocks } from './session-clocks.ts'
+import type { SessionHost, SessionOptions, Transport } from './session-host.ts'
+import { SessionMessages } from './session-messages.ts'
+import type { WheelItem } from './timer-wheel.ts'
+
+/** One device's stay: does what its state machine says, with a transport, messages and deadlines. */
+export class DeviceSession implements WheelItem {
+  readonly deviceId: string
+  readonly accountId: string
+  /** False: the device said at connect that it cannot acknowledge. */
+  readonly acknowledges: boolean
+  readonly connectedTime: number
+  wheelSlot = -1
+  /** The one installed before it for the same device; the session table's own. */
+  nextOfDevice: DeviceSession | undefined = undefined
+  readonly #host: SessionHost
+  readonly #machine: Session
+  readonly #transport: Transport
+  readonly #clocks: SessionClocks
+  // Most sessions are idle: made with the first message.
+  #messages: SessionMessages | undefined
+  #invalidFrames = 0
+  #sweepAt = Number.POSITIVE_INFINITY
+
+  constructor(host: SessionHost, transport: Transport, options: SessionOptions) {
+    this.#host = host
+    this.#transport = transport
+    this.deviceId = options.deviceId
+    this.accountId = options.accountId
+    this.acknowledges = options.acknowledges
+    this.connectedTime = host.clock.nowMicros()
+    this.#machine = new Session(options.sessionId)
+    this.#clocks = new SessionClocks(host, options.credentialEndsAt)
+    host.metrics.sessions.inc({ state: 'registering' })
+  }
+
+  get sessionId(): string {
+    return this.#machine.sessionId
+  }
+  get order(): SessionOrder {
+    return this.#machine.order
+  }
+  get writes(): boolean {
+    return this.#machine.writes
+  }
+  get accepts(): boolean {
+    return this.#machine.accepts
+  }
+  get closed(): boolean {
+    return this.#machine.state === 'closed'
+  }
+  /** No rule keeps the socket longer than this, counted from its start. */
+  get rowTtlMs(): number {
+    return this.#clocks.rowTtlMs
+  }
+  /** When the time for registering is over, on the monotonic clock. */
+  get registerBy(): number {
+    return this.#clocks.registerBy
+  }
+
+  /** Starts its deadlines. To be called once it is in the session table. */
+  start(): void {
+    this.#reschedule()
+  }
+
+  /** Feeds the state machine and does what it says. Returns what a close is to be answered. */
+  handle(event: SessionEvent): CloseSessionResult | undefined {
+    const before = this.#machine.state
+    const effects = this.#machine.handle(event)
+    const after = this.#machine.state
+    if (after !== before) {
+      this.#host.metrics.sessions.dec({ state: before })
+      if (after !== 'closed') this.#host.metrics.sessions.inc({ state: after })
+      else this.#host.wheel.remove(this)
+    }
+    let result: CloseSessionResult | undefined
+    for (const effect of effects) {
+      switch (effect.type) {
+        case 'welcome':
+          this.#welcome()
+          break
+        case 'goaway':
+          this.#control({ type: 'goaway', reason: effect.reason, reconnect_after_ms: Math.round(effect.slotMs) })
+          break
+        case 'finish':
+          this.#clocks.finishing()
+          this.#finishedYet()
+          break
+        case 'close socket':
+          this.#transport.close(effect.kind, effect.detail)
+          break
+        case 'give back':
+          this.#messages?.giveBack()
+          break
+        case 'unregister':
+          this.#host.unregister({ deviceId: this.deviceId, sessionId: this.sessionId, epoch: effect.epoch })
+          break
+        case 'tell replaced':
+          this.#host.tellReplaced(effect.rows, effect.replacer)
+          break
+        case 'answer close':
+          result = effect.result
+          break
+      }
+    }
+    if (!this.closed) this.#reschedule()
+    return result
+  }
+
+  /** Tells the device to leave in its slot, and closes with `kind` when it is still here after slot and grace. */
+  leave(reason: string, slotMs: number, graceMs: number, kind: CloseKind): void {
+    if (!this.writes) return
+    this.#clocks.leaving(slotMs + graceMs, kind)
+    this.handle({ type: 'leave', reason, slotMs })
+  }
+
+  /** Takes a delivery. The waiter is told every outcome, also when it is not taken. */
+  deliver(delivery: Delivery, waiter: Waiter): void {
+    this.#messages ??= new SessionMessages(this.#host, this, this.#transport)
+    this.#messages.deliver(delivery, waiter)
+    if (this.closed) return
+    if (this.#messages.restless && this.#sweepAt === Number.POSITIVE_INFINITY) {
+      this.#sweepAt = this.#host.clock.monotonic() + this.#host.settings.sweepMs
+      this.#reschedule()
+    }
+  }
+
+  /** Whether the message is here already: then `deliver` joins it, even while the session is being closed. */
+  holds(messageId: string): boolean {
+    return this.#messages?.holds(messageId) ?? false
+  }
+
+  /** A device's answer to a message of this session; false when there is no such message. */
+  settle(messageId: string, kind: OutcomeKind, detail: string): boolean {
+    const settled = this.#messages?.answered(messageId, kind, detail) ?? false
+    if (settled) this.#finishedYet()
+    return settled
+  }
+
+  // What the transport tells.
+
+  /** Any sign of life. */
+  heard(): void {
+    this.#clocks.heard()
+  }
+
+  /** A text frame, or undefined for a binary one. */
+  receive(text: string | undefined): void {
+    this.#clocks.heard()
+    if (text === undefined) return this.#invalid('INVALID_FRAME', 'frames are text; this one is binary')
+    if (this.#machine.state === 'registering') return this.#invalid('INVALID_FRAME', 'nothing may be sent before welcome')
+    const decoded = decodeClientFrame(text)
+    if (decoded.ok) this.#take(decoded.frame)
+    else this.#invalid(decoded.reason, decoded.message)
+  }
+
+  /** The transport takes frames again. */
+  writable(): void {
+    if (!this.writes) return
+    this.#messages?.pump()
+    this.#finishedYet()
+  }
+
+  /** The transport is gone. */
+  socketClosed(): void {
+    this.handle({ type: 'socket closed' })
+    this.#messages?.abandon()
+    this.#host.ended(this)
+  }
+
+  due(nowMs: number): number {
+    const verdict = this.#clocks.due(nowMs)
+    if (verdict?.event !== undefined) this.handle(verdict.event)
+    else if (verdict?.leave !== undefined) {
+      const { slotMs, graceMs } = verdict.leave
+      this.leave('lifetime', slotMs, graceMs, closeKinds.lifetime)
+    } else if (verdict?.ping === true) this.#transport.ping()
+    else if (verdict?.suspect === true) this.#host.liveness.afterReading(this.#judge)
+    if (nowMs >= this.#sweepAt) this.#sweep(nowMs)
+    return this.closed ? Number.POSITIVE_INFINITY : this.#nextDue()
+  }
+
+  // Made only when somebody is suspected, which is rare.
+  get #judge() {
+    return () => {
+      if (!this.closed && this.#clocks.silent) this.handle({ type: 'end', kind: closeKinds.noPong })
+    }
+  }
+
+  #sweep(nowMs: number): void {
+    const messages = this.#messages
+    messages?.expire(nowMs)
+    this.#finishedYet()
+    if (messages?.stuckSince !== undefined && nowMs - messages.stuckSince >= this.#host.settings.stuckMs) {
+      this.handle({ type: 'end', kind: closeKinds.slowConsumer })
+    }
+    this.#sweepAt = messages?.restless && !this.closed ? nowMs + this.#host.settings.sweepMs : Number.POSITIVE_INFINITY
+  }
+
+  #welcome(): void {
+    const { settings, clock } = this.#host
+    this.#clocks.opened()
+    this.#control({
+      type: 'welcome',
+      session_id: this.sessionId,
+      device_id: this.deviceId,
+      server_time: clock.nowMicros(),
+      ping_interval_ms: settings.pingIntervalMs,
+      limits: { frame_bytes: settings.clientFrameLimitBytes, ack_ids: ackIdsMax, unanswered_messages: settings.pendingMax },
+    })
+    this.#messages?.pump()
+  }
+
+  #take(frame: ClientFrame): void {
+    switch (frame.type) {
+      case 'ack':
+        for (const id of frame.ids) this.#answer(id, OutcomeKind.ACKNOWLEDGED, '')
+        break
+      case 'nack':
+        this.#answer(frame.id, OutcomeKind.NACKED, frame.reason ?? '')
+        break
+      case 'result':
+        // A result acknowledges. Results as such are not reported in this version: done counts as acknowledged, failed as refused.
+        if (frame.status === 'ok') this.#answer(frame.id, OutcomeKind.ACKNOWLEDGED, '')
+        else this.#answer(frame.id, OutcomeKind.NACKED, frame.message ?? '')
+        break
+      case 'ping':
+        this.#reply({ type: 'pong', ...(frame.data !== undefined && { data: frame.data }) })
+        break
+      case 'pong':
+        break // a sign of life, as every frame
+    }
+  }
+
+  #answer(messageId: string, kind: OutcomeKind, detail: string): void {
+    if (this.settle(messageId, kind, detail)) return
+    // A device may answer on its new connection what came by the old one.
+    for (const other of this.#host.sessions.ofDevice(this.deviceId)) {
+      if (other !== this && other.settle(messageId, kind, detail)) return
+    }
+    const repeated = this.#host.finalAnswers.find(this.deviceId, messageId) !== undefined
+    this.#host.metrics.answers.inc({ became: repeated ? 'repeated' : 'unknown' })
+  }
+
+  #invalid(reason: 'UNKNOWN_TYPE' | 'INVALID_FRAME', message: string): void {
+    if (this.closed) return
+    this.#host.metrics.badFrames.inc({ reason })
+    this.#reply({ type: 'error', reason, message })
+    // A newer client may say what is not known here; what is no frame at all is another matter.
+    if (reason !== 'INVALID_FRAME' || ++this.#invalidFrames < this.#host.settings.invalidFramesMax) return
+    this.handle({ type: 'end', kind: closeKinds.protocolViolation })
+  }
+
+  /** For what a device can ask for as often as it likes: left out while it does not read. */
+  #reply(frame: ControlFrame): void {
+    if (this.closed) return
+    if (this.#transport.writable) this.#control(frame)
+    else this.#host.metrics.controlDropped.inc({ type: frame.type })
+  }
+
+  #control(frame: ControlFrame): void {
+    this.#transport.write(Buffer.from(encodeControlFrame(frame)))
+  }
+
+  #finishedYet(): void {
+    if (this.#machine.accepts || this.closed) return
+    if (this.#messages === undefined || this.#messages.idle) this.handle({ type: 'finished' })
+  }
+
+  #nextDue(): number {
+    return Math.min(this.#clocks.nextDue(), this.#sweepAt)
+  }
+
+  #reschedule(): void {
+    this.#host.wheel.schedule(this, this.#nextDue())
+  }
+}

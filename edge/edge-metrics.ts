@@ -1,0 +1,70 @@
+import { latencyBucketsSeconds, type Metrics } from '../service-kit/metrics.ts'
+
+/** Everything that an edge counts; made once. */
+export type EdgeMetrics = ReturnType<typeof createEdgeMetrics>
+
+/** Labels are closed sets: nothing that a device or publisher chooses becomes one. */
+export function createEdgeMetrics(metrics: Metrics) {
+  return {
+    sessions: metrics.gauge('push_edge_sessions', 'Sessions by state', ['state']),
+    closes: metrics.counter('push_edge_session_ends_total', 'Sessions that ended, by close code and by who ended them', [
+      'code',
+      'by',
+    ]),
+    refusals: metrics.counter('push_edge_refusals_total', 'Connections that were not let in, by reason', ['reason']),
+    handshakes: metrics.gauge('push_edge_handshakes', 'Connections between request and session'),
+    lingering: metrics.gauge('push_edge_refused_sockets', 'Upgraded only to be told why they are refused, not yet closed'),
+
+    outboxBytes: metrics.gauge('push_edge_outbox_bytes', 'Frames that wait in all outboxes, in bytes'),
+    finalAnswers: metrics.gauge('push_edge_final_answers_remembered', 'Final answers that repeats would be given'),
+    outcomes: metrics.counter('push_edge_outcomes_total', 'Outcomes of deliveries', ['kind']),
+    joined: metrics.counter(
+      'push_edge_deliveries_joined_total',
+      'Deliveries of a message that was here already, by what they met',
+      ['met'],
+    ),
+    badItems: metrics.counter('push_edge_bad_items_total', 'Deliveries, pokes and closes that could not be understood', ['item']),
+    answers: metrics.counter('push_edge_device_answers_total', 'Answers of devices, by what became of them', ['became']),
+    controlDropped: metrics.counter(
+      'push_edge_control_frames_dropped_total',
+      'Pongs and errors not sent because the device does not read',
+      ['type'],
+    ),
+    badFrames: metrics.counter('push_edge_bad_frames_total', 'Frames of devices that could not be understood', ['reason']),
+    streams: metrics.gauge('push_edge_deliver_streams', 'Open streams of routers'),
+    slowStreams: metrics.counter('push_edge_slow_streams_total', 'Streams ended because their router did not take its answers'),
+
+    registerSeconds: metrics.histogram(
+      'push_edge_register_seconds',
+      'From session to its row, by how it ended',
+      latencyBucketsSeconds,
+      ['result'],
+    ),
+    registerQueued: metrics.gauge('push_edge_register_queued', 'Sessions that wait for their turn to register'),
+    registerRetries: metrics.counter('push_edge_register_retries_total', 'Registrations that were repeated'),
+    registerDropped: metrics.counter('push_edge_register_dropped_total', 'Registrations dropped because the socket had gone'),
+    unregisterQueued: metrics.gauge('push_edge_unregister_queued', 'Sessions whose rows are still to be removed'),
+    unregisterFailures: metrics.counter(
+      'push_edge_unregister_failures_total',
+      'Calls to remove rows that failed and are repeated',
+    ),
+    unregisterGivenUp: metrics.counter(
+      'push_edge_unregister_given_up_total',
+      'Sessions whose rows were left to their time to live',
+      ['reason'],
+    ),
+    ghosts: metrics.counter('push_edge_ghost_rows_total', 'Rows that named a session this edge does not have'),
+    replacedReports: metrics.counter('push_edge_replaced_reports_total', 'Replaced sessions reported, by how it ended', [
+      'result',
+    ]),
+    replacedActive: metrics.gauge('push_edge_replaced_reports_active', 'Replaced sessions that are being reported'),
+
+    leaseRenewals: metrics.counter('push_edge_lease_renewals_total', 'Attempts to renew the lease', ['result']),
+    leaseLapses: metrics.counter('push_edge_lease_lapses_total', 'Times that a registry had seen the lease run out'),
+    clockOffsetSeconds: metrics.gauge('push_edge_clock_offset_seconds', 'How far the registry clock is ahead of the clock here'),
+    clockSkewed: metrics.counter('push_edge_clock_skewed_total', 'Renewals that found the clocks more than 2 s apart'),
+
+    stalls: metrics.counter('push_edge_stalls_total', 'Times that the event loop stood still for more than 1 s'),
+    stalledSeconds: metrics.counter('push_edge_stalled_seconds_total', 'How long it stood still in all'),
+  }
+}

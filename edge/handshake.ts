@@ -1,0 +1,76 @@
+import type { IncomingMessage } from 'node:http'
+import type { Credential } from './auth/identity.ts'
+import { jsonSubprotocol } from './websocket.ts'
+
+/** Why a connection is not let in, as metrics and logs call it. */
+export type RefusalReason =
+  | 'wrong_path'
+  | 'wrong_method'
+  | 'not_websocket'
+  | 'wrong_origin'
+  | 'wrong_subprotocol'
+  | 'wrong_query'
+  | 'malformed'
+  | 'timeout'
+  | 'unauthenticated'
+  | 'expired'
+  | 'identity_unavailable'
+  | 'full'
+  | 'backlog'
+  | 'draining'
+
+/** How a refused handshake is answered. */
+export interface Refusal {
+  readonly status: number
+  readonly reason: RefusalReason
+  /** For the client's developer; one line. */
+  readonly message: string
+  readonly headers?: Readonly<Record<string, string>>
+}
+
+/** What a handshake asks for. */
+export interface ConnectRequest {
+  /** Undefined: it showed none. */
+  readonly credential: Credential | undefined
+  /** The device can acknowledge. */
+  readonly acknowledges: boolean
+}
+
+/** Where devices connect. */
+export const connectPath = '/v1/connect'
+
+const bearerSubprotocol = 'push.bearer.'
+const bearerHeader = /^Bearer +(\S+)$/i
+
+/** Reads a handshake, or says what is wrong with it. Everything here is free of cost: nothing is looked up, nobody is asked. */
+export function readHandshake(request: IncomingMessage, allowedOrigins: readonly string[]): ConnectRequest | Refusal {
+  const { method, url = '/', headers } = request
+  const [path = '', query = ''] = url.split('?', 2)
+  if (path !== connectPath) return { status: 404, reason: 'wrong_path', message: `devices connect at ${connectPath}` }
+  if (method !== 'GET') {
+    return { status: 405, reason: 'wrong_method', message: 'devices connect with GET', headers: { allow: 'GET' } }
+  }
+  if (headers.upgrade?.toLowerCase() !== 'websocket') {
+    const upgrade = { upgrade: 'websocket', connection: 'upgrade, close' }
+    return { status: 426, reason: 'not_websocket', message: 'devices connect with a WebSocket', headers: upgrade }
+  }
+  if (headers.origin !== undefined && !allowedOrigins.includes(headers.origin)) {
+    return { status: 403, reason: 'wrong_origin', message: 'pages of this origin may not connect' }
+  }
+  const offered = (headers['sec-websocket-protocol'] ?? '').split(',').map((name) => name.trim())
+  if (!offered.includes(jsonSubprotocol)) {
+    return { status: 400, reason: 'wrong_subprotocol', message: `the subprotocol ${jsonSubprotocol} is required` }
+  }
+  const acks = new URLSearchParams(query).get('acks')
+  if (acks !== null && acks !== 'none') return { status: 400, reason: 'wrong_query', message: 'acks may only be none' }
+  return { credential: readCredential(headers.authorization, offered), acknowledges: acks === null }
+}
+
+function readCredential(authorization: string | undefined, offered: readonly string[]): Credential | undefined {
+  if (authorization !== undefined) {
+    const text = bearerHeader.exec(authorization)?.[1]
+    return text === undefined ? undefined : { text, from: 'header' }
+  }
+  const bearer = offered.find((name) => name.startsWith(bearerSubprotocol))
+  return bearer === undefined ? undefined : { text: bearer.slice(bearerSubprotocol.length), from: 'subprotocol' }
+}

@@ -1,0 +1,225 @@
+import { EdgeServiceDefinition } from '../gen/push/internal/v1/edge.ts'
+import type { SessionRow } from '../gen/push/internal/v1/registry.ts'
+import { RegistryServiceDefinition } from '../gen/push/internal/v1/registry.ts'
+import { UplinkServiceDefinition } from '../gen/push/internal/v1/uplink.ts'
+import type { Clock } from '../service-kit/clock.ts'
+import type { Closers } from '../service-kit/closers.ts'
+import { connectGrpc } from '../service-kit/grpc-client.ts'
+import { serveGrpc } from '../service-kit/grpc-server.ts'
+import type { Log } from '../service-kit/log.ts'
+import type { Metrics } from '../service-kit/metrics.ts'
+import { serveMetrics } from '../service-kit/metrics-server.ts'
+import type { Random } from '../service-kit/random.ts'
+import { devIdentity } from './auth/dev.ts'
+import { jwtIdentity } from './auth/jwt-hs256.ts'
+import { closeKinds } from './close-codes.ts'
+import { type EdgeConfig, originsOf } from './config.ts'
+import { createEdgeService } from './deliver.ts'
+import { serveDevices } from './device-server.ts'
+import { createDrain } from './drain.ts'
+import { createEdgeMetrics } from './edge-metrics.ts'
+import { FinalAnswers } from './final-answers.ts'
+import { keepLease, mintEdgeId } from './lease.ts'
+import { createLiveness } from './liveness.ts'
+import { pendingMax } from './pending.ts'
+import { createRegistration } from './registration.ts'
+import { createReplacedReports } from './replaced.ts'
+import { createRetryAfter } from './retry-after.ts'
+import type { SessionOrder } from './session.ts'
+import { createSessionFactory } from './session-factory.ts'
+import type { SessionHost, SessionSettings } from './session-host.ts'
+import { SessionTable } from './session-table.ts'
+import { createTimerWheel } from './timer-wheel.ts'
+import { createUnregistration } from './unregistration.ts'
+
+/** What an edge is started with. Everything it opens is closed by the closers. */
+export interface EdgeContext {
+  readonly config: EdgeConfig
+  readonly clock: Clock
+  readonly random: Random
+  readonly log: Log
+  readonly metrics: Metrics
+  readonly closers: Closers
+}
+
+/** An edge that serves. */
+export interface RunningEdge {
+  readonly edgeId: string
+  /** Where routers reach it. */
+  readonly address: string
+  /** Where devices connect. */
+  readonly deviceAddress: string
+}
+
+/** Largest frame that a device may send. */
+export const clientFrameLimitBytes = 64 * 1024
+const wheelTickMs = 100
+const callTimeoutMs = 2_000
+const invalidFramesMax = 10
+const finishMs = 5_000
+const sweepMs = 1_000
+/** Calls that may still end while the edge stops: reports, then removals. */
+const lastCallsMs = 5_000
+/** A frame of 64 deliveries and 256 KiB, and room for what is counted differently. */
+const deliverFrameLimitBytes = 1024 * 1024
+
+/** How long stopping may take with this config. */
+export function stopGraceMs(config: EdgeConfig): number {
+  return config.drainMs + 2 * config.drainGraceMs + 3 * lastCallsMs + 10_000
+}
+
+/** Starts an edge and waits until devices and routers can reach it. */
+export async function startEdge(context: EdgeContext): Promise<RunningEdge> {
+  const { config, clock, random, log, metrics, closers } = context
+  const edgeId = mintEdgeId(config.name, random)
+  const edgeMetrics = createEdgeMetrics(metrics)
+  if (config.metricsAddress !== undefined) {
+    const metricsServer = await serveMetrics(metrics, config.metricsAddress)
+    closers.add('metrics server', () => metricsServer.close())
+  }
+
+  const registries = connectGrpc({ addresses: config.registryAddresses, log, clock, random, metrics })
+  closers.add('registry connection', () => registries.close())
+  const routers = connectGrpc({ addresses: config.routerAddresses, log, clock, random, metrics })
+  closers.add('router connection', () => routers.close())
+  const registry = registries.client(RegistryServiceDefinition)
+  const shared = { clock, random, log, metrics: edgeMetrics }
+  const unregistration = createUnregistration({ registry, ...shared })
+  closers.add('removal of rows', () => unregistration.close(lastCallsMs))
+  const reports = createReplacedReports({ uplink: routers.client(UplinkServiceDefinition), edgeId, ...shared })
+  closers.add('reports of replaced sessions', () => reports.close(lastCallsMs))
+
+  const wheel = createTimerWheel({ clock, tickMs: wheelTickMs })
+  closers.add('timer wheel', () => wheel.stop())
+  const liveness = createLiveness(clock, edgeMetrics)
+  closers.add('liveness', () => liveness.stop())
+
+  const sessions = new SessionTable()
+  const drain = createDrain({ sessions, drainMs: config.drainMs, graceMs: config.drainGraceMs, clock, log })
+  const host: SessionHost = {
+    clock,
+    random,
+    settings: sessionSettings(config),
+    metrics: edgeMetrics,
+    wheel,
+    liveness,
+    sessions,
+    finalAnswers: new FinalAnswers(clock),
+    outboxBudget: { usedBytes: 0, limitBytes: config.outboxTotalBytes },
+    unregister: (key) => unregistration.add(key),
+    tellReplaced,
+    ended(session) {
+      sessions.remove(session)
+      drain.ended()
+    },
+  }
+
+  /** A replaced session of this very edge is closed by the same rule as by a router's word. */
+  function tellReplaced(rows: readonly SessionRow[], replacer: SessionOrder): void {
+    for (const row of rows) {
+      if (row.edgeId !== edgeId) reports.report(row, replacer)
+      else {
+        const replaced = sessions.find(row.deviceId, row.sessionId)
+        if (replaced !== undefined) replaced.handle({ type: 'replaced', replacer })
+        else unregistration.add({ deviceId: row.deviceId, sessionId: row.sessionId, epoch: row.epoch })
+      }
+    }
+  }
+
+  const gauges = clock.every(1_000, () => {
+    edgeMetrics.outboxBytes.set(host.outboxBudget.usedBytes)
+    edgeMetrics.finalAnswers.set(host.finalAnswers.size)
+  })
+  closers.add('gauges', () => gauges.cancel())
+
+  const grpc = await serveGrpc({
+    address: config.listenAddress,
+    services: (server) => server.add(EdgeServiceDefinition, createEdgeService({ edgeId, host, log })),
+    maxReceiveBytes: deliverFrameLimitBytes,
+    log,
+    metrics,
+    clock,
+  })
+  closers.add('grpc server', () => grpc.drain(config.drainGraceMs))
+  const edgeAddress = config.advertiseAddress ?? grpc.address
+
+  const lease = keepLease({
+    registry,
+    edgeId,
+    name: config.name,
+    address: edgeAddress,
+    zone: config.zone ?? '',
+    connectionLimit: config.connectionLimit,
+    connectionCount: () => sessions.size,
+    ...shared,
+  })
+  closers.add('edge lease', () => lease.stop())
+  // So that routers know the edge before they are told of its sessions. A registry that is away keeps nobody from starting.
+  await lease.attempted
+
+  const registration = createRegistration({
+    registry,
+    edgeId,
+    edgeAddress,
+    ratePerSecond: config.registerRatePerSecond,
+    timeoutMs: config.registerTimeoutMs,
+    callTimeoutMs,
+    ...shared,
+  })
+  const factory = createSessionFactory({ host, registration, log })
+  const devices = await serveDevices({
+    address: config.deviceListenAddress,
+    allowedOrigins: originsOf(config),
+    identity: identityOf(config, clock),
+    connectionLimit: config.connectionLimit,
+    frameLimitBytes: clientFrameLimitBytes,
+    gate: { sessionCount: () => sessions.size, backlogged: () => registration.full },
+    admit: factory.admit,
+    retryAfter: createRetryAfter({ clock, random, ratePerSecond: config.registerRatePerSecond }),
+    ...shared,
+  })
+  closers.add('device server', () => devices.close())
+
+  closers.add('sessions', async () => {
+    // The port stays open until all have gone: a balancer needs time to see that this edge is not ready.
+    devices.setReady(false)
+    grpc.setServing('', false)
+    lease.drain()
+    await drain.run()
+    // Cut what has not closed by then, so that its rows are removed as well.
+    for (const session of sessions.all()) session.handle({ type: 'end', kind: closeKinds.goingAway })
+    await factory.settled()
+    await Promise.all([reports.close(lastCallsMs), unregistration.close(lastCallsMs)])
+  })
+
+  log.info('edge ready', { edge_id: edgeId, address: grpc.address, device_address: devices.address })
+  return { edgeId, address: grpc.address, deviceAddress: devices.address }
+}
+
+function identityOf(config: EdgeConfig, clock: Clock) {
+  if (config.auth === 'dev') return devIdentity()
+  return jwtIdentity({ secret: config.jwtSecret ?? '', issuer: config.jwtIssuer, audience: config.jwtAudience, clock })
+}
+
+function sessionSettings(config: EdgeConfig): SessionSettings {
+  const { registerTimeoutMs, pingIntervalMs, pongTimeoutMs, lifetimeMs, lifetimeJitterMs, slotMaxMs, slotGraceMs, stuckMs } =
+    config
+  return {
+    registerTimeoutMs,
+    pingIntervalMs,
+    pongTimeoutMs,
+    lifetimeMs,
+    lifetimeJitterMs,
+    slotMaxMs,
+    longestSlotMs: Math.max(slotMaxMs, config.drainMs),
+    slotGraceMs: Math.max(slotGraceMs, config.drainGraceMs),
+    finishMs,
+    stuckMs,
+    sweepMs,
+    outbox: { bytes: config.outboxBytes, count: config.outboxCount },
+    messageFrameLimitBytes: config.messageFrameLimitBytes,
+    clientFrameLimitBytes,
+    pendingMax,
+    invalidFramesMax,
+  }
+}

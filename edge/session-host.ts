@@ -1,0 +1,80 @@
+import type { SessionKey, SessionRow } from '../gen/push/internal/v1/registry.ts'
+import type { Clock } from '../service-kit/clock.ts'
+import type { Random } from '../service-kit/random.ts'
+import type { CloseKind } from './close-codes.ts'
+import type { DeviceSession } from './device-session.ts'
+import type { EdgeMetrics } from './edge-metrics.ts'
+import type { FinalAnswers } from './final-answers.ts'
+import type { Liveness } from './liveness.ts'
+import type { OutboxBudget, OutboxLimits } from './outbox.ts'
+import type { SessionOrder } from './session.ts'
+import type { SessionTable } from './session-table.ts'
+import type { TimerWheel } from './timer-wheel.ts'
+
+/** What carries frames to one device. */
+export interface Transport {
+  /** False while the device does not read: what is written then piles up here. */
+  readonly writable: boolean
+  /** Sends one text frame. */
+  write(frame: Buffer): void
+  /** Asks for a sign of life. */
+  ping(): void
+  /** Starts to close; `detail` follows the kind's own text. Never throws; `DeviceSession.socketClosed` comes when it is done. */
+  close(kind: CloseKind, detail: string): void
+}
+
+/** What makes one session differ from another. */
+export interface SessionOptions {
+  readonly deviceId: string
+  readonly sessionId: string
+  /** Empty for none. */
+  readonly accountId: string
+  readonly acknowledges: boolean
+  /** When the credential expires, on the monotonic clock; Infinity when it does not. */
+  readonly credentialEndsAt: number
+}
+
+/** Times in ms, sizes in bytes. Defaults are in config.ts. */
+export interface SessionSettings {
+  readonly registerTimeoutMs: number
+  readonly pingIntervalMs: number
+  readonly pongTimeoutMs: number
+  /** The longest lifetime; a session's own is up to `lifetimeJitterMs` shorter. */
+  readonly lifetimeMs: number
+  readonly lifetimeJitterMs: number
+  /** The slot of a session that has reached its lifetime lies within this. */
+  readonly slotMaxMs: number
+  /** The longest slot that any rule gives. */
+  readonly longestSlotMs: number
+  readonly slotGraceMs: number
+  /** How long a session that is being closed may finish its outbox and pending answers. */
+  readonly finishMs: number
+  /** So long without progress, and the device counts as stuck. */
+  readonly stuckMs: number
+  /** How often what waits is looked through for expiry and for being stuck. */
+  readonly sweepMs: number
+  readonly outbox: OutboxLimits
+  readonly messageFrameLimitBytes: number
+  readonly clientFrameLimitBytes: number
+  readonly pendingMax: number
+  readonly invalidFramesMax: number
+}
+
+/** What all sessions of an edge share. */
+export interface SessionHost {
+  readonly clock: Clock
+  readonly random: Random
+  readonly settings: SessionSettings
+  readonly metrics: EdgeMetrics
+  readonly wheel: TimerWheel
+  readonly liveness: Liveness
+  readonly sessions: SessionTable
+  readonly finalAnswers: FinalAnswers
+  readonly outboxBudget: OutboxBudget
+  /** Removes rows of a session that has ended. */
+  unregister(key: SessionKey): void
+  /** Has the sessions in these rows told that `replacer` has taken their place. */
+  tellReplaced(rows: readonly SessionRow[], replacer: SessionOrder): void
+  /** The session's transport is gone. */
+  ended(session: DeviceSession): void
+}

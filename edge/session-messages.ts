@@ -1,0 +1,209 @@
+import type { Delivery, OutcomeKind as Kind } from '../gen/push/internal/v1/edge.ts'
+import { OutcomeKind } from '../gen/push/internal/v1/edge.ts'
+import { MessageClass, Priority } from '../gen/push/v1/message.ts'
+import type { DeviceSession } from './device-session.ts'
+import type { Entry, OutcomeFacts, Waiter } from './entry.ts'
+import { join, tell, unwritten } from './entry.ts'
+import { encodeMessageFrame } from './message-frame.ts'
+import { Outbox } from './outbox.ts'
+import { Pending } from './pending.ts'
+import type { SessionHost, Transport } from './session-host.ts'
+
+/** The messages of one session: what waits, what is written and unanswered, and who is told. */
+export class SessionMessages {
+  readonly #host: SessionHost
+  readonly #session: DeviceSession
+  readonly #transport: Transport
+  readonly #outbox: Outbox
+  readonly #pending = new Pending()
+  // Since when something waits and the transport takes nothing.
+  #unwritableSince: number | undefined
+
+  constructor(host: SessionHost, session: DeviceSession, transport: Transport) {
+    this.#host = host
+    this.#session = session
+    this.#transport = transport
+    this.#outbox = new Outbox(host.settings.outbox, host.outboxBudget)
+  }
+
+  /** Nothing waits, nothing is unanswered. */
+  get idle(): boolean {
+    return this.#pending.size === 0
+  }
+
+  /** Something waits or has no place: worth a look from time to time. */
+  get restless(): boolean {
+    return this.#outbox.count > 0 || this.#pending.fullSince !== undefined
+  }
+
+  /** Since when the device makes no progress; undefined when it does. */
+  get stuckSince(): number | undefined {
+    return this.#pending.fullSince ?? this.#unwritableSince
+  }
+
+  holds(messageId: string): boolean {
+    return this.#pending.find(messageId) !== undefined
+  }
+
+  deliver(delivery: Delivery, waiter: Waiter): void {
+    const held = this.#pending.find(delivery.messageId)
+    if (held !== undefined) {
+      this.#host.metrics.joined.inc({ met: held.written === undefined ? 'waiting' : 'written' })
+      join(held, waiter)
+      return
+    }
+    const refuse = (kind: Kind, detail = '') => {
+      this.#host.metrics.outcomes.inc({ kind: kindName(kind) })
+      waiter.sink.outcome(waiter.deliveryId, unwritten(kind, this.#session.sessionId, detail))
+    }
+    if (!this.#session.accepts) return refuse(OutcomeKind.NOT_CONNECTED)
+    if (delivery.remainingTime <= 0) return refuse(OutcomeKind.EXPIRED)
+    const encoded = encodeMessageFrame(delivery, this.#host.settings.messageFrameLimitBytes)
+    if (!encoded.ok) return refuse(OutcomeKind.TOO_LARGE, encoded.detail)
+    const entry = entryOf(delivery, encoded.bytes, waiter, this.#host.clock.monotonic())
+    const offered = this.#outbox.offer(entry)
+    if (offered.kind === 'full') return refuse(OutcomeKind.SLOW_CONSUMER)
+    this.#pending.add(entry)
+    if (offered.kind === 'older') {
+      this.#settle(entry, unwritten(OutcomeKind.REPLACED, this.#session.sessionId))
+      return
+    }
+    if (offered.replaced !== undefined) {
+      this.#settle(offered.replaced, unwritten(OutcomeKind.REPLACED, this.#session.sessionId))
+    }
+    this.pump()
+  }
+
+  /** Writes what may be written now. */
+  pump(): void {
+    if (!this.#session.writes) return
+    const nowMs = this.#host.clock.monotonic()
+    let blocked = false
+    while (this.#outbox.count > 0) {
+      if (!this.#transport.writable) {
+        blocked = true
+        break
+      }
+      const entry = this.#next()
+      if (entry === undefined) break
+      this.#outbox.remove(entry)
+      this.#write(entry, nowMs)
+    }
+    if (blocked) this.#unwritableSince ??= nowMs
+    else this.#unwritableSince = undefined
+  }
+
+  /** A device's answer. False when there is no such message. */
+  answered(messageId: string, kind: Kind, detail: string): boolean {
+    const entry = this.#pending.find(messageId)
+    if (entry === undefined) return false
+    // Not written here yet: it came by an earlier connection, and need not be written again.
+    if (entry.written === undefined) this.#outbox.remove(entry)
+    const told = this.#settle(entry, {
+      ...unwritten(kind, this.#session.sessionId, detail),
+      writtenTime: entry.written?.writtenTime ?? 0,
+      answeredTime: this.#host.clock.nowMicros(),
+    })
+    this.#host.metrics.answers.inc({ became: told ? 'told' : 'unclaimed' })
+    this.pump()
+    return true
+  }
+
+  /** Answers EXPIRED for what waited too long. */
+  expire(nowMs: number): void {
+    for (const entry of this.#outbox.takeExpired(nowMs)) {
+      this.#settle(entry, unwritten(OutcomeKind.EXPIRED, this.#session.sessionId))
+    }
+  }
+
+  /** Nothing will be written any more: what waits was not. */
+  giveBack(): void {
+    for (const entry of this.#outbox.takeAll()) {
+      this.#settle(entry, unwritten(OutcomeKind.NOT_CONNECTED, this.#session.sessionId))
+    }
+  }
+
+  /** No answer will come any more. */
+  abandon(): void {
+    this.giveBack()
+    for (const entry of this.#pending.takeAll()) {
+      const facts = { ...unwritten(OutcomeKind.CLOSED_UNACKNOWLEDGED, this.#session.sessionId) }
+      this.#tell(entry, { ...facts, writtenTime: entry.written?.writtenTime ?? 0 })
+    }
+  }
+
+  #next(): Entry | undefined {
+    if (!this.#session.acknowledges || this.#pending.hasPlace(false)) return this.#outbox.next(false)
+    return this.#pending.hasPlace(true) ? this.#outbox.next(true) : undefined
+  }
+
+  #write(entry: Entry, nowMs: number): void {
+    const { sessionId, accountId, acknowledges } = this.#session
+    if (entry.expiresAt <= nowMs) {
+      this.#settle(entry, unwritten(OutcomeKind.EXPIRED, sessionId))
+      return
+    }
+    // Here and not at acceptance: what one account may see must not appear after the device has changed to another.
+    if (entry.accountId !== '' && entry.accountId !== accountId) {
+      this.#settle(entry, unwritten(OutcomeKind.ACCOUNT_MISMATCH, sessionId))
+      return
+    }
+    if (entry.frame !== undefined) this.#transport.write(entry.frame)
+    entry.frame = undefined
+    const facts = {
+      ...unwritten(OutcomeKind.WRITTEN, sessionId),
+      final: !acknowledges,
+      writtenTime: this.#host.clock.nowMicros(),
+    }
+    if (!acknowledges) {
+      this.#settle(entry, facts)
+      return
+    }
+    entry.written = facts
+    this.#pending.wrote(entry, nowMs)
+    this.#tell(entry, facts)
+  }
+
+  /** The last outcome. */
+  #settle(entry: Entry, facts: OutcomeFacts): boolean {
+    this.#pending.remove(entry)
+    if (finalKinds.has(facts.kind) || facts.final)
+      this.#host.finalAnswers.remember(this.#session.deviceId, entry.messageId, facts)
+    return this.#tell(entry, facts)
+  }
+
+  #tell(entry: Entry, facts: OutcomeFacts): boolean {
+    this.#host.metrics.outcomes.inc({ kind: kindName(facts.kind) })
+    return tell(entry, facts)
+  }
+}
+
+/**
+ * What a repeat is given instead of being written: the device's answers, and REPLACED, because an older version that is repeated
+ * after the newer one was written would otherwise follow it.
+ */
+const finalKinds = new Set<Kind>([OutcomeKind.ACKNOWLEDGED, OutcomeKind.NACKED, OutcomeKind.REPLACED])
+
+const kindNames = new Map(Object.entries(OutcomeKind).map(([name, kind]) => [kind, name.toLowerCase()] as const))
+
+function kindName(kind: Kind): string {
+  return kindNames.get(kind) ?? 'unspecified'
+}
+
+function entryOf(delivery: Delivery, frame: Buffer, waiter: Waiter, nowMs: number): Entry {
+  const { messageId, messageClass, priority, principal, target, collapseKey } = delivery
+  return {
+    messageId,
+    lane: priority === Priority.HIGH ? 0 : priority === Priority.LOW ? 2 : 1,
+    reserved: priority === Priority.HIGH || messageClass === MessageClass.RECOVERY,
+    // As a list in JSON, so that no choice of names makes two keys look like one.
+    collapse: collapseKey === '' ? undefined : JSON.stringify([principal, messageClass, target, collapseKey]),
+    acceptTime: delivery.acceptTime,
+    expiresAt: nowMs + delivery.remainingTime / 1000,
+    accountId: delivery.accountId,
+    frameBytes: frame.length,
+    frame,
+    waiters: [waiter],
+    written: undefined,
+  }
+}
