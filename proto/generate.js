@@ -29,7 +29,9 @@ function check() {
     const [is, wanted] = [contents(join(root, 'gen')), contents(join(base, 'gen'))]
     const differing = [...new Set([...is.keys(), ...wanted.keys()])].filter((name) => is.get(name) !== wanted.get(name))
     if (differing.length === 0) return
-    process.stderr.write(`gen/ is not what proto/ generates; run "npm run generate". It differs in:\n${differing.map((name) => `  ${name}\n`).join('')}`)
+    process.stderr.write(
+      `gen/ is not what proto/ generates; run "npm run generate". It differs in:\n${differing.map((name) => `  ${name}\n`).join('')}`,
+    )
     process.exitCode = 1
   } finally {
     rmSync(base, { recursive: true, force: true })
