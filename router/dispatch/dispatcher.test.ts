@@ -276,6 +276,8 @@ describe('from the queue', () => {
     await bench.clock.advance(600)
     await settle()
     expect(bench.link('e2').last('m').redelivered).toBe(true)
+    bench.link('e2').say('m', OutcomeKind.ACKNOWLEDGED)
+    expect(bench.log.withPhrase('message settled')[0]?.facts).toMatchObject({ message_id: 'm', attempt_count: 2 })
   })
 
   test('time to live 0 is not sent again once it may have been written', async () => {

@@ -128,7 +128,7 @@ export function createDispatcher(options: DispatcherOptions): Dispatcher {
     deadLetters.inc({ reason: reasonName(reason) })
   }
 
-  function record(flight: Flight, { state, reason, detail, edgeId, sessionId }: Settlement): void {
+  function record(flight: Flight, { state, reason, detail, edgeId, sessionId, attemptCount }: Settlement): void {
     const facts = {
       message_id: flight.message.messageId,
       device_id: flight.deviceId,
@@ -137,6 +137,7 @@ export function createDispatcher(options: DispatcherOptions): Dispatcher {
       origin: flight.origin,
       edge_id: edgeId,
       session_id: sessionId,
+      attempt_count: attemptCount,
       detail,
     }
     settled.inc({ origin: flight.origin, state: facts.state, reason: facts.reason })

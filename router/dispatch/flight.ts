@@ -33,6 +33,8 @@ export interface Settlement {
   readonly detail: string
   readonly edgeId: string
   readonly sessionId: string
+  /** How often it was handed to an edge's link. */
+  readonly attemptCount: number
   readonly hops: Readonly<Hops>
 }
 
@@ -414,6 +416,7 @@ export class Flight {
       detail: this.#detail,
       edgeId: this.#hops.sentToEdge > 0 ? (this.#row?.edgeId ?? '') : '',
       sessionId: this.#sessionId,
+      attemptCount: this.#attempts,
       hops: this.#hops,
     })
   }
