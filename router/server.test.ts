@@ -1,0 +1,182 @@
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { Status } from 'nice-grpc-common'
+import { HealthDefinition } from 'nice-grpc-server-health'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { UplinkServiceDefinition } from '../gen/push/internal/v1/uplink.ts'
+import { DeviceServiceDefinition } from '../gen/push/v1/devices.ts'
+import { MessageState } from '../gen/push/v1/message.ts'
+import { OperationsServiceDefinition } from '../gen/push/v1/operations.ts'
+import { PublishMode, PublishServiceDefinition } from '../gen/push/v1/publish.ts'
+import { systemClock } from '../service-kit/clock.ts'
+import { createClosers } from '../service-kit/closers.ts'
+import { callErrorOf } from '../service-kit/errors.ts'
+import { connectGrpc, type GrpcConnection } from '../service-kit/grpc-client.ts'
+import { silentLog } from '../service-kit/log.ts'
+import { createMetrics } from '../service-kit/metrics.ts'
+import { systemRandom } from '../service-kit/random.ts'
+import { readRouterConfig } from './config.ts'
+import { startRouter } from './server.ts'
+
+// Nobody listens there: a router must start and answer all the same.
+const nobody = '127.0.0.1:1'
+
+let folder = ''
+let stop: () => Promise<unknown> = async () => undefined
+
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'pushplane-router-'))
+})
+afterEach(async () => {
+  await stop()
+  rmSync(folder, { recursive: true, force: true })
+})
+
+async function start(env: Record<string, string> = {}): Promise<GrpcConnection> {
+  const closing = createClosers(silentLog, systemClock)
+  stop = () => closing.close({ graceMs: 5_000 })
+  const router = await startRouter({
+    config: readRouterConfig({
+      ROUTER_LISTEN_ADDRESS: '127.0.0.1:0',
+      ROUTER_REGISTRY_ADDRESSES: nobody,
+      ROUTER_DRAIN_GRACE_MS: '100',
+      ROUTER_ACK_TIMEOUT_MS: '100',
+      ...(env.ROUTER_KAFKA_BROKERS ? {} : { ROUTER_QUEUE_PATH: join(folder, 'queue.sqlite') }),
+      ...env,
+    }),
+    clock: systemClock,
+    random: systemRandom,
+    log: silentLog,
+    metrics: createMetrics(),
+    closers: closing,
+    onFatal: (cause) => expect.unreachable(String(cause)),
+  })
+  const connection = connectGrpc({ addresses: router.address, log: silentLog, clock: systemClock })
+  closing.add('test connection', () => connection.close())
+  return connection
+}
+
+async function failureOf(call: Promise<unknown>) {
+  const outcome = await call.then(
+    () => undefined,
+    (error: unknown) => callErrorOf(error),
+  )
+  if (!outcome) throw new Error('the call was answered')
+  return outcome
+}
+
+describe('a router without a registry', () => {
+  test('takes queued messages: accepted means durable, not delivered', async () => {
+    const connection = await start()
+    const answer = await connection
+      .client(PublishServiceDefinition)
+      .publish({ message: { target: { $case: 'deviceId', value: 'd' } } }, { deadlineMs: 5_000 })
+    expect(answer.state).toBe(MessageState.ACCEPTED)
+    expect(answer.outcome).toBeUndefined()
+    expect((answer.expireTime?.seconds ?? 0) - (answer.acceptTime?.seconds ?? 0)).toBe(3_600)
+  })
+
+  test('fails direct messages as unavailable, before the deadline of the call', async () => {
+    const connection = await start()
+    const call = connection
+      .client(PublishServiceDefinition)
+      .publish({ message: { target: { $case: 'deviceId', value: 'd' } }, mode: PublishMode.DIRECT }, { deadlineMs: 1_200 })
+    expect(await failureOf(call)).toMatchObject({ status: Status.UNAVAILABLE, reason: 'REGISTRY_UNAVAILABLE' })
+  })
+
+  test('is not ready, and says so', async () => {
+    const health = (await start()).client(HealthDefinition)
+    expect((await health.check({ service: '' }, { deadlineMs: 2_000 })).status).not.toBe(1)
+    await expect.poll(async () => (await health.check({ service: 'push.queue' }, { deadlineMs: 2_000 })).status).toBe(1)
+  })
+})
+
+test('without its queue a router refuses queued messages and goes on with direct ones', async () => {
+  const connection = await start({ ROUTER_KAFKA_BROKERS: nobody })
+  const publish = connection.client(PublishServiceDefinition)
+  const message = { target: { $case: 'deviceId' as const, value: 'd' } }
+  expect(await failureOf(publish.publish({ message }, { deadlineMs: 5_000 }))).toMatchObject({
+    status: Status.UNAVAILABLE,
+    reason: 'QUEUE_UNAVAILABLE',
+  })
+  expect(await failureOf(publish.publish({ message, mode: PublishMode.DIRECT }, { deadlineMs: 600 }))).toMatchObject({
+    reason: 'REGISTRY_UNAVAILABLE',
+  })
+})
+
+test('a bad message is refused over the wire with reason and every field', async () => {
+  const publish = (await start()).client(PublishServiceDefinition)
+  const failure = await failureOf(publish.publish({ message: { name: 'a/b', payload: Buffer.from('{') } }, { deadlineMs: 5_000 }))
+  expect(failure).toMatchObject({ status: Status.INVALID_ARGUMENT, reason: 'TARGET_MISSING' })
+  expect(failure.violations.map(({ field }) => field)).toEqual(['message.target', 'message.name', 'message.payload'])
+})
+
+test('a mode that does not exist is refused', async () => {
+  const publish = (await start()).client(PublishServiceDefinition)
+  const call = publish.publish(
+    { message: { target: { $case: 'deviceId', value: 'd' } }, mode: 9 as PublishMode },
+    { deadlineMs: 5_000 },
+  )
+  expect(await failureOf(call)).toMatchObject({ status: Status.INVALID_ARGUMENT, reason: 'INVALID_REQUEST' })
+})
+
+test('a malformed device id is refused by every service that takes one', async () => {
+  const connection = await start()
+  const calls = [
+    () => connection.client(DeviceServiceDefinition).getDevice({ deviceId: 'a b' }, { deadlineMs: 5_000 }),
+    () => connection.client(OperationsServiceDefinition).disconnectDevice({ deviceId: '', reason: '' }, { deadlineMs: 5_000 }),
+  ]
+  for (const call of calls) {
+    expect(await failureOf(call())).toMatchObject({ status: Status.INVALID_ARGUMENT, reason: 'INVALID_REQUEST' })
+  }
+})
+
+test('what a later version does is answered UNIMPLEMENTED, by every call', async () => {
+  const connection = await start()
+  const publish = connection.client(PublishServiceDefinition)
+  const devices = connection.client(DeviceServiceDefinition)
+  const operations = connection.client(OperationsServiceDefinition)
+  const uplink = connection.client(UplinkServiceDefinition)
+  const first = async (stream: AsyncIterable<unknown>) => {
+    for await (const item of stream) return item
+    return undefined
+  }
+  const bound = { deadlineMs: 5_000 }
+  async function* nothing() {}
+  const message = { target: { $case: 'accountId' as const, value: 'a' } }
+  const calls = [
+    () => publish.publish({ message }, bound),
+    () => publish.publish({ message: { target: { $case: 'deviceId', value: 'd' }, confirm: 3 } }, bound),
+    () => first(publish.publishStream(nothing(), bound)),
+    () => publish.getMessage({}, bound),
+    () => first(publish.watchMessage({}, bound)),
+    () => publish.cancelMessage({}, bound),
+    () => devices.listAccountDevices({}, bound),
+    () => operations.drainEdge({}, bound),
+    () => operations.getEdgeDrain({}, bound),
+    () => operations.abortEdgeDrain({}, bound),
+    () => operations.listDeadLetters({}, bound),
+    () => operations.getDeadLetter({}, bound),
+    () => operations.replayDeadLetters({}, bound),
+    () => operations.purgeDeadLetters({}, bound),
+    () => uplink.flushInbox({}, bound),
+  ]
+  for (const call of calls) {
+    expect(await failureOf(call())).toMatchObject({ status: Status.UNIMPLEMENTED, reason: 'NOT_IMPLEMENTED' })
+  }
+})
+
+test('too much news in one report is refused whole', async () => {
+  const uplink = (await start()).client(UplinkServiceDefinition)
+  const items = Array.from({ length: 257 }, () => ({}))
+  expect(await failureOf(uplink.report({ items }, { deadlineMs: 5_000 }))).toMatchObject({ reason: 'INVALID_REQUEST' })
+})
+
+test('every wrong setting is told at once, by the name that was typed', () => {
+  expect(() =>
+    readRouterConfig({ ROUTER_LISTEN_ADDRESS: '0.0.0.0:7400', ROUTER_HOLD_TIME_MS: '60s', ROUTER_QUEUE_PATH: 'q' }),
+  ).toThrow(/ROUTER_HOLD_TIME_MS is "60s"/)
+  expect(() => readRouterConfig({ ROUTER_LISTEN_ADDRESS: '0.0.0.0:7400', ROUTER_QUEUE_PATH: 'q' })).toThrow(/ROUTER_INSECURE/)
+  expect(() => readRouterConfig({})).toThrow(/ROUTER_KAFKA_BROKERS/)
+})
