@@ -80,7 +80,7 @@ export interface PartitionLease {
    * fraction of a second, together with others. Does nothing after `ended`: another owner's progress is never moved.
    */
   commitBelow(offset: bigint): void
-  /** Back-pressure: nothing more is fetched until `resume`. What was fetched already may still be handed over. The lease lives on. */
+  /** Back-pressure: from the next batch on nothing is handed over, and nothing fetched, until `resume`. The lease lives on. */
   pause(): void
   resume(): void
 }

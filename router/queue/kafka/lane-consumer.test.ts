@@ -15,6 +15,8 @@ type Payload = Parameters<LaneConsumer['onBatch']>[0]
 function fakeKafka() {
   const listeners = new Map<string, (event: { payload: unknown }) => void>()
   const calls: string[] = []
+  const commitsOfItsOwn: string[] = []
+  let failedCommits: unknown[] = []
   const created: ConsumerConfig[] = []
   const consumer = (config: ConsumerConfig) => {
     created.push(config)
@@ -27,6 +29,10 @@ function fakeKafka() {
       disconnect: async () => calls.push('disconnect'),
       pause: (places: unknown) => calls.push(`pause ${JSON.stringify(places)}`),
       resume: (places: unknown) => calls.push(`resume ${JSON.stringify(places)}`),
+      // As in kafkajs: what fails is repeated later, under the generation of that moment.
+      commitOffsets: async (places: unknown) => {
+        failedCommits.push(places)
+      },
       seek: (place: unknown) => calls.push(`seek ${JSON.stringify(place)}`),
     }
   }
@@ -34,7 +40,13 @@ function fakeKafka() {
     kafka: { consumer } as unknown as Kafka,
     calls,
     created,
-    emit: (name: string, payload: unknown = {}) => listeners.get(name)?.({ payload }),
+    commitsOfItsOwn,
+    emit: (name: string, payload: unknown = {}) => {
+      listeners.get(name)?.({ payload })
+      if (name !== 'join') return
+      commitsOfItsOwn.push(...failedCommits.map((places) => JSON.stringify(places)))
+      failedCommits = []
+    },
   }
 }
 
@@ -189,6 +201,21 @@ describe('lane consumer', () => {
     fake.emit('rebalancing')
     await clock.advance(500)
     expect(commits).toEqual(['0:45'])
+  })
+
+  test('a commit that has failed is not made up for after a rejoin, when the partition may be another member’s', async () => {
+    committed.set(1, 0n)
+    join(0, 1)
+    await lane.onBatch(batchAt(40, 10))
+    failCommitWith = new Error('the connection is lost')
+    taker.leaseOf[0]?.commitBelow(47n)
+    await clock.advance(150)
+    failCommitWith = undefined
+    join(1)
+    await lane.onBatch(batchAt(0, 1, 1))
+    await clock.advance(5_000)
+    expect(commits).toEqual([])
+    expect(fake.commitsOfItsOwn).toEqual([])
   })
 
   test('after a failure that may go away a new consumer is begun after a pause, and kafkajs begins none of its own', async () => {

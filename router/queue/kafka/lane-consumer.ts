@@ -351,7 +351,8 @@ export class LaneConsumer {
         partition: batch.partition,
         offset: BigInt(message.offset),
         key: message.key?.toString() ?? '',
-        value: message.value ?? new Uint8Array(0),
+        // A copy: a record that is held for long must not keep the megabyte that it was fetched with.
+        value: Buffer.from(message.value ?? []),
         timestampMs: Number(message.timestamp),
       })
     }
