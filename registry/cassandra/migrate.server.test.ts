@@ -1,4 +1,4 @@
-import type { Client } from 'cassandra-driver'
+import { type Client, errors, types } from 'cassandra-driver'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { systemClock } from '../../service-kit/clock.ts'
 import { silentLog } from '../../service-kit/log.ts'
@@ -63,6 +63,24 @@ test('registries that start at once take turns, and each step is applied once', 
   expect(log.entries.map(({ facts }) => facts.version)).toEqual([1, 2, 3])
   expect(await tables()).toEqual(['registry_schema', 'step_1', 'step_2', 'step_3'])
   await Promise.all(clients.map((one) => one.shutdown()))
+})
+
+test('a table that another registry has just made, listed but not readable yet, is waited for', async () => {
+  await migrateCassandra(client, { settings, ...kit, migrations: [step(1)] })
+  let refused = 0
+  const early = new Proxy(client, {
+    get(target, property) {
+      if (property !== 'execute') return Reflect.get(target, property)
+      return (query: string, ...rest: [unknown[], object]) => {
+        if (!query.startsWith('SELECT version') || refused >= 2) return target.execute(query, ...rest)
+        refused++
+        throw new errors.ResponseError(types.responseErrorCodes.invalid, 'table registry_schema does not exist')
+      }
+    },
+  })
+  await migrateCassandra(early, { settings, ...kit, migrations: [step(1), step(2)] })
+  expect(refused).toBe(2)
+  expect(await versions()).toEqual(['1 step 1', '2 step 2'])
 })
 
 test('a step that ended halfway is done again', async () => {

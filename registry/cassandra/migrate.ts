@@ -1,4 +1,4 @@
-import { type Client, types } from 'cassandra-driver'
+import { type Client, errors, types } from 'cassandra-driver'
 import type { Clock } from '../../service-kit/clock.ts'
 import { randomSuffix, uuidV8FromHash } from '../../service-kit/ids.ts'
 import type { Log } from '../../service-kit/log.ts'
@@ -11,6 +11,9 @@ import { migrations as allMigrations, type Migration } from './migrations/index.
 const lockTtlSeconds = 60
 const lockWaitMaxMs = 120_000
 const lockRetryMs = 250
+/** A node lists a table a moment before it can read it. */
+const readableWaitMaxMs = 10_000
+const readableRetryMs = 100
 /** Changing the schema of a loaded cluster takes longer than any read. */
 const schemaTimeoutMs = 30_000
 
@@ -48,6 +51,16 @@ export async function migrateCassandra(client: Client, options: MigrateOptions):
     }
     return version
   }
+  const appliedOnceReadable = async (): Promise<number> => {
+    for (const giveUpAt = clock.monotonic() + readableWaitMaxMs; ; await clock.sleep(readableRetryMs)) {
+      try {
+        return await applied()
+      } catch (error) {
+        const unreadable = error instanceof errors.ResponseError && error.code === types.responseErrorCodes.invalid
+        if (!unreadable || clock.monotonic() >= giveUpAt) throw error
+      }
+    }
+  }
   const hold = async (free: boolean): Promise<boolean> =>
     free
       ? conditional(`UPDATE ${table} USING TTL ${lockTtlSeconds} SET holder = ? WHERE part = 'registry' IF holder = null`, [
@@ -60,7 +73,7 @@ export async function migrateCassandra(client: Client, options: MigrateOptions):
 
   await ensureKeyspace(client, settings, change)
   if (await tableExists(client, keyspace, 'registry_schema')) {
-    if ((await applied()) === known) return
+    if ((await appliedOnceReadable()) === known) return
   } else {
     // Nothing guards this first table. An id that all would choose makes what two create at once the same table.
     const id = uuidV8FromHash([keyspace, 'registry_schema'])
