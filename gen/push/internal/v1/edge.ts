@@ -42,7 +42,7 @@ export const OutcomeKind = {
   WRITTEN: 1,
   /** ACKNOWLEDGED - The device's handler has returned. */
   ACKNOWLEDGED: 2,
-  /** RESULT - The device reports a result. Not sent in this version. */
+  /** RESULT - The device reports a result. */
   RESULT: 3,
   /** NACKED - The device refuses the message. */
   NACKED: 4,
@@ -88,7 +88,7 @@ export const InboxReadyResult = {
   UNSPECIFIED: 0,
   /** ACCEPTED - The flush that it asked for has read the inbox. */
   ACCEPTED: 1,
-  /** NOT_CONNECTED - The session is not here, or has ended before its flush read the inbox. Every poke is answered so in this version. */
+  /** NOT_CONNECTED - The session is not here, or has ended before its flush read the inbox. */
   NOT_CONNECTED: 2,
 } as const;
 

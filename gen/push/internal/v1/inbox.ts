@@ -8,12 +8,13 @@
 import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
 import type { CallContext, CallOptions } from "nice-grpc-common";
 import { QueuedMessage } from "./queue.ts";
+import { ItemError } from "./registry.ts";
 
 export const protobufPackage = "push.internal.v1";
 
 export const protobufFileName = "push/internal/v1/inbox.proto";
 
-/** Messages that wait for devices. Served by registries; every call is answered UNIMPLEMENTED in this version. */
+/** Messages that wait for devices. Served by registries. */
 
 /** The messages to store, at most 1,000. */
 export interface StoreRequest {
@@ -29,8 +30,46 @@ export interface InboxEntry {
   message: QueuedMessage | undefined;
 }
 
-/** All are stored. */
+/** What became of each message. */
 export interface StoreResponse {
+  /** In the order of the request. */
+  results: StoreResult[];
+}
+
+/** What became of one message to store. */
+export interface StoreResult {
+  /** Exactly one is set. */
+  result:
+    | //
+    /** The row and the hint are written. */
+    { $case: "stored"; value: InboxStored }
+    | //
+    /** The inbox is full of messages that matter as much or more; nothing was written. */
+    { $case: "full"; value: InboxFull }
+    | //
+    /** Unknown; repeat. */
+    { $case: "error"; value: ItemError }
+    | undefined;
+  /** Entries that had to go, without their payloads. */
+  evictions: InboxEviction[];
+}
+
+/** The message waits for its device. */
+export interface InboxStored {
+}
+
+/** The message could not be stored. */
+export interface InboxFull {
+}
+
+/** An entry that had to go. */
+export interface InboxEviction {
+  /** The entry, without its payload. */
+  entry:
+    | InboxEntry
+    | undefined;
+  /** A newer version of its collapse key has taken its place; otherwise the inbox was full. */
+  replaced: boolean;
 }
 
 /** Names the device. */
@@ -41,8 +80,10 @@ export interface ReadRequest {
 
 /** The device's inbox. */
 export interface ReadResponse {
-  /** By priority and accept time. */
+  /** By priority, then accept time, then message id. Of each collapse key (with principal, class and target) only the newest version. */
   entries: InboxEntry[];
+  /** Older versions, without their payloads: to be removed, as replaced. */
+  replaced: InboxEntry[];
 }
 
 /** The entries to remove, at most 1,000. */
@@ -202,11 +243,14 @@ export const InboxEntry: MessageFns<InboxEntry> = {
 };
 
 function createBaseStoreResponse(): StoreResponse {
-  return {};
+  return { results: [] };
 }
 
 export const StoreResponse: MessageFns<StoreResponse> = {
-  encode(_: StoreResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+  encode(message: StoreResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.results) {
+      StoreResult.encode(v!, writer.uint32(10).fork()).join();
+    }
     return writer;
   },
 
@@ -223,6 +267,14 @@ export const StoreResponse: MessageFns<StoreResponse> = {
       while (reader.pos < end) {
         const tag = reader.uint32();
         switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.results.push(StoreResult.decode(reader, reader.uint32()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -238,8 +290,274 @@ export const StoreResponse: MessageFns<StoreResponse> = {
   create(base?: DeepPartial<StoreResponse>): StoreResponse {
     return StoreResponse.fromPartial(base ?? {});
   },
-  fromPartial(_: DeepPartial<StoreResponse>): StoreResponse {
+  fromPartial(object: DeepPartial<StoreResponse>): StoreResponse {
     const message = createBaseStoreResponse();
+    message.results = object.results?.map((e) => StoreResult.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseStoreResult(): StoreResult {
+  return { result: undefined, evictions: [] };
+}
+
+export const StoreResult: MessageFns<StoreResult> = {
+  encode(message: StoreResult, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    switch (message.result?.$case) {
+      case "stored":
+        InboxStored.encode(message.result.value, writer.uint32(10).fork()).join();
+        break;
+      case "full":
+        InboxFull.encode(message.result.value, writer.uint32(18).fork()).join();
+        break;
+      case "error":
+        ItemError.encode(message.result.value, writer.uint32(26).fork()).join();
+        break;
+    }
+    for (const v of message.evictions) {
+      InboxEviction.encode(v!, writer.uint32(34).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): StoreResult {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseStoreResult();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.result = { $case: "stored", value: InboxStored.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.result = { $case: "full", value: InboxFull.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.result = { $case: "error", value: ItemError.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.evictions.push(InboxEviction.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<StoreResult>): StoreResult {
+    return StoreResult.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<StoreResult>): StoreResult {
+    const message = createBaseStoreResult();
+    switch (object.result?.$case) {
+      case "stored": {
+        if (object.result?.value !== undefined && object.result?.value !== null) {
+          message.result = { $case: "stored", value: InboxStored.fromPartial(object.result.value) };
+        }
+        break;
+      }
+      case "full": {
+        if (object.result?.value !== undefined && object.result?.value !== null) {
+          message.result = { $case: "full", value: InboxFull.fromPartial(object.result.value) };
+        }
+        break;
+      }
+      case "error": {
+        if (object.result?.value !== undefined && object.result?.value !== null) {
+          message.result = { $case: "error", value: ItemError.fromPartial(object.result.value) };
+        }
+        break;
+      }
+    }
+    message.evictions = object.evictions?.map((e) => InboxEviction.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseInboxStored(): InboxStored {
+  return {};
+}
+
+export const InboxStored: MessageFns<InboxStored> = {
+  encode(_: InboxStored, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): InboxStored {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseInboxStored();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<InboxStored>): InboxStored {
+    return InboxStored.fromPartial(base ?? {});
+  },
+  fromPartial(_: DeepPartial<InboxStored>): InboxStored {
+    const message = createBaseInboxStored();
+    return message;
+  },
+};
+
+function createBaseInboxFull(): InboxFull {
+  return {};
+}
+
+export const InboxFull: MessageFns<InboxFull> = {
+  encode(_: InboxFull, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): InboxFull {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseInboxFull();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<InboxFull>): InboxFull {
+    return InboxFull.fromPartial(base ?? {});
+  },
+  fromPartial(_: DeepPartial<InboxFull>): InboxFull {
+    const message = createBaseInboxFull();
+    return message;
+  },
+};
+
+function createBaseInboxEviction(): InboxEviction {
+  return { entry: undefined, replaced: false };
+}
+
+export const InboxEviction: MessageFns<InboxEviction> = {
+  encode(message: InboxEviction, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.entry !== undefined) {
+      InboxEntry.encode(message.entry, writer.uint32(10).fork()).join();
+    }
+    if (message.replaced !== false) {
+      writer.uint32(16).bool(message.replaced);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): InboxEviction {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseInboxEviction();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.entry = InboxEntry.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.replaced = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<InboxEviction>): InboxEviction {
+    return InboxEviction.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<InboxEviction>): InboxEviction {
+    const message = createBaseInboxEviction();
+    message.entry = (object.entry !== undefined && object.entry !== null)
+      ? InboxEntry.fromPartial(object.entry)
+      : undefined;
+    message.replaced = object.replaced ?? false;
     return message;
   },
 };
@@ -300,13 +618,16 @@ export const ReadRequest: MessageFns<ReadRequest> = {
 };
 
 function createBaseReadResponse(): ReadResponse {
-  return { entries: [] };
+  return { entries: [], replaced: [] };
 }
 
 export const ReadResponse: MessageFns<ReadResponse> = {
   encode(message: ReadResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     for (const v of message.entries) {
       InboxEntry.encode(v!, writer.uint32(10).fork()).join();
+    }
+    for (const v of message.replaced) {
+      InboxEntry.encode(v!, writer.uint32(18).fork()).join();
     }
     return writer;
   },
@@ -332,6 +653,14 @@ export const ReadResponse: MessageFns<ReadResponse> = {
             message.entries.push(InboxEntry.decode(reader, reader.uint32()));
             continue;
           }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.replaced.push(InboxEntry.decode(reader, reader.uint32()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -350,6 +679,7 @@ export const ReadResponse: MessageFns<ReadResponse> = {
   fromPartial(object: DeepPartial<ReadResponse>): ReadResponse {
     const message = createBaseReadResponse();
     message.entries = object.entries?.map((e) => InboxEntry.fromPartial(e)) || [];
+    message.replaced = object.replaced?.map((e) => InboxEntry.fromPartial(e)) || [];
     return message;
   },
 };
@@ -641,13 +971,23 @@ export const CountResponse: MessageFns<CountResponse> = {
   },
 };
 
-/** Keeps the messages of devices that are away. Called by routers. */
+/**
+ * Keeps the messages of devices that are away. Called by routers. Errors: UNAVAILABLE (the store does not answer: what was asked for may have
+ * happened), RESOURCE_EXHAUSTED (too many calls at once), INVALID_ARGUMENT, DEADLINE_EXCEEDED.
+ */
 export type InboxServiceDefinition = typeof InboxServiceDefinition;
 export const InboxServiceDefinition = {
   name: "InboxService",
   fullName: "push.internal.v1.InboxService",
   methods: {
-    /** Stores messages and sets each device's inbox hint. Safe to repeat. */
+    /**
+     * Stores messages: for each the row, then the device's inbox hint. Only when both are written is the entry stored. Each entry is judged
+     * alone. Safe to repeat: an entry is keyed by its message id.
+     *
+     * A device's inbox is bounded, softly, as it is counted at every tenth store: 100 messages and 512 KiB. When it is full, entries whose
+     * collapse key has a newer version go first, then the oldest entry of the lowest priority below the newcomer's; when there is none, the
+     * newcomer is not stored, whatever its priority. RECOVERY is never evicted. What went is in the answer, for its receipts.
+     */
     store: {
       name: "Store",
       requestType: StoreRequest as typeof StoreRequest,
@@ -656,7 +996,7 @@ export const InboxServiceDefinition = {
       responseStream: false,
       options: {},
     },
-    /** Reads a device's inbox whole. */
+    /** Reads a device's inbox whole. Reading changes nothing. */
     read: {
       name: "Read",
       requestType: ReadRequest as typeof ReadRequest,
@@ -665,7 +1005,7 @@ export const InboxServiceDefinition = {
       responseStream: false,
       options: {},
     },
-    /** Removes entries, each at its own accept time. */
+    /** Removes entries, each by its own key and at its own accept time, so that what was stored meanwhile stays. Safe to repeat. */
     remove: {
       name: "Remove",
       requestType: RemoveRequest as typeof RemoveRequest,
@@ -687,22 +1027,36 @@ export const InboxServiceDefinition = {
 } as const;
 
 export interface InboxServiceImplementation<CallContextExt = {}> {
-  /** Stores messages and sets each device's inbox hint. Safe to repeat. */
+  /**
+   * Stores messages: for each the row, then the device's inbox hint. Only when both are written is the entry stored. Each entry is judged
+   * alone. Safe to repeat: an entry is keyed by its message id.
+   *
+   * A device's inbox is bounded, softly, as it is counted at every tenth store: 100 messages and 512 KiB. When it is full, entries whose
+   * collapse key has a newer version go first, then the oldest entry of the lowest priority below the newcomer's; when there is none, the
+   * newcomer is not stored, whatever its priority. RECOVERY is never evicted. What went is in the answer, for its receipts.
+   */
   store(request: StoreRequest, context: CallContext & CallContextExt): Promise<DeepPartial<StoreResponse>>;
-  /** Reads a device's inbox whole. */
+  /** Reads a device's inbox whole. Reading changes nothing. */
   read(request: ReadRequest, context: CallContext & CallContextExt): Promise<DeepPartial<ReadResponse>>;
-  /** Removes entries, each at its own accept time. */
+  /** Removes entries, each by its own key and at its own accept time, so that what was stored meanwhile stays. Safe to repeat. */
   remove(request: RemoveRequest, context: CallContext & CallContextExt): Promise<DeepPartial<RemoveResponse>>;
   /** Counts a device's entries. */
   count(request: CountRequest, context: CallContext & CallContextExt): Promise<DeepPartial<CountResponse>>;
 }
 
 export interface InboxServiceClient<CallOptionsExt = {}> {
-  /** Stores messages and sets each device's inbox hint. Safe to repeat. */
+  /**
+   * Stores messages: for each the row, then the device's inbox hint. Only when both are written is the entry stored. Each entry is judged
+   * alone. Safe to repeat: an entry is keyed by its message id.
+   *
+   * A device's inbox is bounded, softly, as it is counted at every tenth store: 100 messages and 512 KiB. When it is full, entries whose
+   * collapse key has a newer version go first, then the oldest entry of the lowest priority below the newcomer's; when there is none, the
+   * newcomer is not stored, whatever its priority. RECOVERY is never evicted. What went is in the answer, for its receipts.
+   */
   store(request: DeepPartial<StoreRequest>, options?: CallOptions & CallOptionsExt): Promise<StoreResponse>;
-  /** Reads a device's inbox whole. */
+  /** Reads a device's inbox whole. Reading changes nothing. */
   read(request: DeepPartial<ReadRequest>, options?: CallOptions & CallOptionsExt): Promise<ReadResponse>;
-  /** Removes entries, each at its own accept time. */
+  /** Removes entries, each by its own key and at its own accept time, so that what was stored meanwhile stays. Safe to repeat. */
   remove(request: DeepPartial<RemoveRequest>, options?: CallOptions & CallOptionsExt): Promise<RemoveResponse>;
   /** Counts a device's entries. */
   count(request: DeepPartial<CountRequest>, options?: CallOptions & CallOptionsExt): Promise<CountResponse>;

@@ -52,7 +52,7 @@ export interface DeadLetter {
   messageId: string;
 }
 
-/** A record of `push.receipts`, and a row of the receipts table. Not written in this version. */
+/** A row of the receipts table, and a record of `push.receipts`, which is a copy for consumers. */
 export interface Receipt {
   /** The message. */
   messageId: string;
@@ -72,6 +72,8 @@ export interface Receipt {
   confirm: ConfirmLevel;
   /** The device's result data, at most 48 KiB. */
   result: Buffer;
+  /** Who published the message. */
+  principal: string;
 }
 
 /** A record of `push.audit`. Not written in this version. */
@@ -377,6 +379,7 @@ function createBaseReceipt(): Receipt {
     resultDeadline: 0,
     confirm: 0,
     result: Buffer.alloc(0),
+    principal: "",
   };
 }
 
@@ -405,6 +408,9 @@ export const Receipt: MessageFns<Receipt> = {
     }
     if (message.result.length !== 0) {
       writer.uint32(66).bytes(message.result);
+    }
+    if (message.principal !== "") {
+      writer.uint32(74).string(message.principal);
     }
     return writer;
   },
@@ -486,6 +492,14 @@ export const Receipt: MessageFns<Receipt> = {
             message.result = Buffer.from(reader.bytes());
             continue;
           }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.principal = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -513,6 +527,7 @@ export const Receipt: MessageFns<Receipt> = {
     message.resultDeadline = object.resultDeadline ?? 0;
     message.confirm = object.confirm ?? 0;
     message.result = object.result ?? Buffer.alloc(0);
+    message.principal = object.principal ?? "";
     return message;
   },
 };

@@ -13,7 +13,7 @@ export const protobufPackage = "push.internal.v1";
 
 export const protobufFileName = "push/internal/v1/receipts.proto";
 
-/** What became of messages. Served by registries; every call is answered UNIMPLEMENTED in this version. */
+/** What became of messages. Served by registries. */
 
 /** The receipts to add, at most 1,000. */
 export interface RecordRequest {
@@ -245,13 +245,16 @@ export const GetResponse: MessageFns<GetResponse> = {
   },
 };
 
-/** Keeps receipts. Called by routers. */
+/** Keeps receipts: one row for each message, device and state. Called by routers. Errors as those of the inbox. */
 export type ReceiptServiceDefinition = typeof ReceiptServiceDefinition;
 export const ReceiptServiceDefinition = {
   name: "ReceiptService",
   fullName: "push.internal.v1.ReceiptService",
   methods: {
-    /** Adds receipts; none is ever changed. Safe to repeat. */
+    /**
+     * Adds receipts; none is ever changed, and the state of a message is the highest-ranking one recorded. Safe to repeat. A receipt is kept until
+     * a day after the message has expired and its result is due.
+     */
     record: {
       name: "Record",
       requestType: RecordRequest as typeof RecordRequest,
@@ -260,7 +263,7 @@ export const ReceiptServiceDefinition = {
       responseStream: false,
       options: {},
     },
-    /** Returns every receipt of one message. */
+    /** Returns every receipt of one message, at most 10,000 devices. Empty when nothing is recorded, or no more. */
     get: {
       name: "Get",
       requestType: GetRequest as typeof GetRequest,
@@ -273,16 +276,22 @@ export const ReceiptServiceDefinition = {
 } as const;
 
 export interface ReceiptServiceImplementation<CallContextExt = {}> {
-  /** Adds receipts; none is ever changed. Safe to repeat. */
+  /**
+   * Adds receipts; none is ever changed, and the state of a message is the highest-ranking one recorded. Safe to repeat. A receipt is kept until
+   * a day after the message has expired and its result is due.
+   */
   record(request: RecordRequest, context: CallContext & CallContextExt): Promise<DeepPartial<RecordResponse>>;
-  /** Returns every receipt of one message. */
+  /** Returns every receipt of one message, at most 10,000 devices. Empty when nothing is recorded, or no more. */
   get(request: GetRequest, context: CallContext & CallContextExt): Promise<DeepPartial<GetResponse>>;
 }
 
 export interface ReceiptServiceClient<CallOptionsExt = {}> {
-  /** Adds receipts; none is ever changed. Safe to repeat. */
+  /**
+   * Adds receipts; none is ever changed, and the state of a message is the highest-ranking one recorded. Safe to repeat. A receipt is kept until
+   * a day after the message has expired and its result is due.
+   */
   record(request: DeepPartial<RecordRequest>, options?: CallOptions & CallOptionsExt): Promise<RecordResponse>;
-  /** Returns every receipt of one message. */
+  /** Returns every receipt of one message, at most 10,000 devices. Empty when nothing is recorded, or no more. */
   get(request: DeepPartial<GetRequest>, options?: CallOptions & CallOptionsExt): Promise<GetResponse>;
 }
 

@@ -7,6 +7,7 @@
 /* eslint-disable */
 import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
 import type { CallContext, CallOptions } from "nice-grpc-common";
+import { DeviceResult, OutcomeKind } from "./edge.ts";
 
 export const protobufPackage = "push.internal.v1";
 
@@ -35,6 +36,54 @@ export namespace ReportResult {
   export type NOT_IMPLEMENTED = typeof ReportResult.NOT_IMPLEMENTED;
 }
 
+/** How far a flush is. More values may come; an edge takes one it does not know for STOPPED. */
+export const FlushResult = {
+  /** UNSPECIFIED - Never sent. */
+  UNSPECIFIED: 0,
+  /** EMPTY - Nothing waits. */
+  EMPTY: 1,
+  /** WAITING - Every entry was written, and the device has not answered all of them yet. */
+  WAITING: 2,
+  /** STOPPED - It stopped before the end. */
+  STOPPED: 3,
+  /** READING - The inbox has been read; more follows. */
+  READING: 4,
+} as const;
+
+export type FlushResult = typeof FlushResult[keyof typeof FlushResult];
+
+export namespace FlushResult {
+  export type UNSPECIFIED = typeof FlushResult.UNSPECIFIED;
+  export type EMPTY = typeof FlushResult.EMPTY;
+  export type WAITING = typeof FlushResult.WAITING;
+  export type STOPPED = typeof FlushResult.STOPPED;
+  export type READING = typeof FlushResult.READING;
+}
+
+/** Why a flush stopped. More values may come; an edge takes one it does not know for ROUTER. */
+export const FlushStop = {
+  /** UNSPECIFIED - It did not stop. */
+  UNSPECIFIED: 0,
+  /** SLOW_CONSUMER - The session's outbox or its list of unanswered messages is full: flush again when there is room. */
+  SLOW_CONSUMER: 1,
+  /** RATE_LIMITED - The device's rate is used up: flush again when it is not. */
+  RATE_LIMITED: 2,
+  /** NOT_CONNECTED - The session is not connected any more. */
+  NOT_CONNECTED: 3,
+  /** ROUTER - The stream broke, the edge cannot be reached from this router, or the registry does not answer: repeat after a back-off, to any router. */
+  ROUTER: 4,
+} as const;
+
+export type FlushStop = typeof FlushStop[keyof typeof FlushStop];
+
+export namespace FlushStop {
+  export type UNSPECIFIED = typeof FlushStop.UNSPECIFIED;
+  export type SLOW_CONSUMER = typeof FlushStop.SLOW_CONSUMER;
+  export type RATE_LIMITED = typeof FlushStop.RATE_LIMITED;
+  export type NOT_CONNECTED = typeof FlushStop.NOT_CONNECTED;
+  export type ROUTER = typeof FlushStop.ROUTER;
+}
+
 /** At most 256 pieces of news. */
 export interface ReportRequest {
   /** The edge that reports. */
@@ -48,7 +97,7 @@ export interface ReportItem {
   /** Exactly one is set. */
   item:
     | //
-    /** A device has answered a message that this edge did not send, or whose stream is gone. Not sent in this version. */
+    /** A device has answered a message that this edge did not send, or whose stream is gone. */
     { $case: "lateAnswer"; value: LateAnswer }
     | //
     /** A session of this edge has replaced another one. */
@@ -56,18 +105,23 @@ export interface ReportItem {
     | undefined;
 }
 
-/** A device's answer that no stream waits for. */
+/**
+ * A device's answer that no stream waits for. The router checks that the message was meant for this device, removes its inbox entry and
+ * records the state.
+ */
 export interface LateAnswer {
-  /** The device. */
+  /** The device that answered, as the edge has authenticated it. */
   deviceId: string;
   /** The message it answers. */
   messageId: string;
-  /** ACKNOWLEDGED, NACKED or RESULT, as `push.v1.ErrorReason` is written: without a prefix. */
-  kind: string;
+  /** ACKNOWLEDGED, NACKED or RESULT. */
+  kind: OutcomeKind;
   /** When the answer came, in µs since the epoch by the edge's clock. */
   answeredTime: number;
-  /** The device's words or result data, at most 48 KiB. */
-  detail: Buffer;
+  /** The device's words with NACKED. At most 1,024 characters. */
+  detail: string;
+  /** RESULT only. */
+  result: DeviceResult | undefined;
 }
 
 /** The router tells the edge of the replaced session to close it. */
@@ -100,14 +154,18 @@ export interface FlushInboxRequest {
   deviceId: string;
   /** The session. */
   sessionId: string;
+  /** Where routers reach the edge, host:port. */
+  edgeAddress: string;
 }
 
-/** How the flush ended. */
+/** How far the flush is. */
 export interface FlushInboxResponse {
-  /** EMPTY, WAITING or STOPPED, without a prefix. */
-  result: string;
-  /** Why it stopped. */
-  reason: string;
+  /** How far it is. */
+  result: FlushResult;
+  /** STOPPED only: why. */
+  stop: FlushStop;
+  /** Entries that reached a final state in this flush. */
+  settledCount: number;
 }
 
 function createBaseReportRequest(): ReportRequest {
@@ -259,7 +317,7 @@ export const ReportItem: MessageFns<ReportItem> = {
 };
 
 function createBaseLateAnswer(): LateAnswer {
-  return { deviceId: "", messageId: "", kind: "", answeredTime: 0, detail: Buffer.alloc(0) };
+  return { deviceId: "", messageId: "", kind: 0, answeredTime: 0, detail: "", result: undefined };
 }
 
 export const LateAnswer: MessageFns<LateAnswer> = {
@@ -270,14 +328,17 @@ export const LateAnswer: MessageFns<LateAnswer> = {
     if (message.messageId !== "") {
       writer.uint32(18).string(message.messageId);
     }
-    if (message.kind !== "") {
-      writer.uint32(26).string(message.kind);
+    if (message.kind !== 0) {
+      writer.uint32(24).int32(message.kind);
     }
     if (message.answeredTime !== 0) {
       writer.uint32(32).int64(message.answeredTime);
     }
-    if (message.detail.length !== 0) {
-      writer.uint32(42).bytes(message.detail);
+    if (message.detail !== "") {
+      writer.uint32(42).string(message.detail);
+    }
+    if (message.result !== undefined) {
+      DeviceResult.encode(message.result, writer.uint32(50).fork()).join();
     }
     return writer;
   },
@@ -312,11 +373,11 @@ export const LateAnswer: MessageFns<LateAnswer> = {
             continue;
           }
           case 3: {
-            if (tag !== 26) {
+            if (tag !== 24) {
               break;
             }
 
-            message.kind = reader.string();
+            message.kind = reader.int32() as any;
             continue;
           }
           case 4: {
@@ -332,7 +393,15 @@ export const LateAnswer: MessageFns<LateAnswer> = {
               break;
             }
 
-            message.detail = Buffer.from(reader.bytes());
+            message.detail = reader.string();
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.result = DeviceResult.decode(reader, reader.uint32());
             continue;
           }
         }
@@ -354,9 +423,12 @@ export const LateAnswer: MessageFns<LateAnswer> = {
     const message = createBaseLateAnswer();
     message.deviceId = object.deviceId ?? "";
     message.messageId = object.messageId ?? "";
-    message.kind = object.kind ?? "";
+    message.kind = object.kind ?? 0;
     message.answeredTime = object.answeredTime ?? 0;
-    message.detail = object.detail ?? Buffer.alloc(0);
+    message.detail = object.detail ?? "";
+    message.result = (object.result !== undefined && object.result !== null)
+      ? DeviceResult.fromPartial(object.result)
+      : undefined;
     return message;
   },
 };
@@ -546,7 +618,7 @@ export const ReportResponse: MessageFns<ReportResponse> = {
 };
 
 function createBaseFlushInboxRequest(): FlushInboxRequest {
-  return { edgeId: "", deviceId: "", sessionId: "" };
+  return { edgeId: "", deviceId: "", sessionId: "", edgeAddress: "" };
 }
 
 export const FlushInboxRequest: MessageFns<FlushInboxRequest> = {
@@ -559,6 +631,9 @@ export const FlushInboxRequest: MessageFns<FlushInboxRequest> = {
     }
     if (message.sessionId !== "") {
       writer.uint32(26).string(message.sessionId);
+    }
+    if (message.edgeAddress !== "") {
+      writer.uint32(34).string(message.edgeAddress);
     }
     return writer;
   },
@@ -600,6 +675,14 @@ export const FlushInboxRequest: MessageFns<FlushInboxRequest> = {
             message.sessionId = reader.string();
             continue;
           }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.edgeAddress = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -620,21 +703,25 @@ export const FlushInboxRequest: MessageFns<FlushInboxRequest> = {
     message.edgeId = object.edgeId ?? "";
     message.deviceId = object.deviceId ?? "";
     message.sessionId = object.sessionId ?? "";
+    message.edgeAddress = object.edgeAddress ?? "";
     return message;
   },
 };
 
 function createBaseFlushInboxResponse(): FlushInboxResponse {
-  return { result: "", reason: "" };
+  return { result: 0, stop: 0, settledCount: 0 };
 }
 
 export const FlushInboxResponse: MessageFns<FlushInboxResponse> = {
   encode(message: FlushInboxResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
-    if (message.result !== "") {
-      writer.uint32(10).string(message.result);
+    if (message.result !== 0) {
+      writer.uint32(8).int32(message.result);
     }
-    if (message.reason !== "") {
-      writer.uint32(18).string(message.reason);
+    if (message.stop !== 0) {
+      writer.uint32(16).int32(message.stop);
+    }
+    if (message.settledCount !== 0) {
+      writer.uint32(24).int32(message.settledCount);
     }
     return writer;
   },
@@ -653,19 +740,27 @@ export const FlushInboxResponse: MessageFns<FlushInboxResponse> = {
         const tag = reader.uint32();
         switch (tag >>> 3) {
           case 1: {
-            if (tag !== 10) {
+            if (tag !== 8) {
               break;
             }
 
-            message.result = reader.string();
+            message.result = reader.int32() as any;
             continue;
           }
           case 2: {
-            if (tag !== 18) {
+            if (tag !== 16) {
               break;
             }
 
-            message.reason = reader.string();
+            message.stop = reader.int32() as any;
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.settledCount = reader.int32();
             continue;
           }
         }
@@ -685,8 +780,9 @@ export const FlushInboxResponse: MessageFns<FlushInboxResponse> = {
   },
   fromPartial(object: DeepPartial<FlushInboxResponse>): FlushInboxResponse {
     const message = createBaseFlushInboxResponse();
-    message.result = object.result ?? "";
-    message.reason = object.reason ?? "";
+    message.result = object.result ?? 0;
+    message.stop = object.stop ?? 0;
+    message.settledCount = object.settledCount ?? 0;
     return message;
   },
 };
@@ -706,13 +802,18 @@ export const UplinkServiceDefinition = {
       responseStream: false,
       options: {},
     },
-    /** Sends what waits in a session's inbox through the edge's own stream. Answered UNIMPLEMENTED in this version. */
+    /**
+     * Sends what waits in a session's inbox through this router's stream to the edge. Started by the edge session alone, one at a time; repeated,
+     * to any router, when it fails or stops for a reason of the router. Entries are removed one by one, when the device has answered or they are
+     * final otherwise. The first response, READING, comes when the inbox has been read: what was stored before is in this flush. The last one says how
+     * it ended. Errors: UNAVAILABLE (the registry does not answer), DRAINING.
+     */
     flushInbox: {
       name: "FlushInbox",
       requestType: FlushInboxRequest as typeof FlushInboxRequest,
       requestStream: false,
       responseType: FlushInboxResponse as typeof FlushInboxResponse,
-      responseStream: false,
+      responseStream: true,
       options: {},
     },
   },
@@ -721,21 +822,31 @@ export const UplinkServiceDefinition = {
 export interface UplinkServiceImplementation<CallContextExt = {}> {
   /** Reports a batch of news; each item is answered alone. */
   report(request: ReportRequest, context: CallContext & CallContextExt): Promise<DeepPartial<ReportResponse>>;
-  /** Sends what waits in a session's inbox through the edge's own stream. Answered UNIMPLEMENTED in this version. */
+  /**
+   * Sends what waits in a session's inbox through this router's stream to the edge. Started by the edge session alone, one at a time; repeated,
+   * to any router, when it fails or stops for a reason of the router. Entries are removed one by one, when the device has answered or they are
+   * final otherwise. The first response, READING, comes when the inbox has been read: what was stored before is in this flush. The last one says how
+   * it ended. Errors: UNAVAILABLE (the registry does not answer), DRAINING.
+   */
   flushInbox(
     request: FlushInboxRequest,
     context: CallContext & CallContextExt,
-  ): Promise<DeepPartial<FlushInboxResponse>>;
+  ): ServerStreamingMethodResult<DeepPartial<FlushInboxResponse>>;
 }
 
 export interface UplinkServiceClient<CallOptionsExt = {}> {
   /** Reports a batch of news; each item is answered alone. */
   report(request: DeepPartial<ReportRequest>, options?: CallOptions & CallOptionsExt): Promise<ReportResponse>;
-  /** Sends what waits in a session's inbox through the edge's own stream. Answered UNIMPLEMENTED in this version. */
+  /**
+   * Sends what waits in a session's inbox through this router's stream to the edge. Started by the edge session alone, one at a time; repeated,
+   * to any router, when it fails or stops for a reason of the router. Entries are removed one by one, when the device has answered or they are
+   * final otherwise. The first response, READING, comes when the inbox has been read: what was stored before is in this flush. The last one says how
+   * it ended. Errors: UNAVAILABLE (the registry does not answer), DRAINING.
+   */
   flushInbox(
     request: DeepPartial<FlushInboxRequest>,
     options?: CallOptions & CallOptionsExt,
-  ): Promise<FlushInboxResponse>;
+  ): AsyncIterable<FlushInboxResponse>;
 }
 
 type Builtin = Date | Function | Uint8Array | string | number | boolean | undefined;
@@ -757,6 +868,8 @@ function longToNumber(int64: { toString(): string }): number {
   }
   return num;
 }
+
+export type ServerStreamingMethodResult<Response> = { [Symbol.asyncIterator](): AsyncIterator<Response, void> };
 
 export interface MessageFns<T> {
   encode(message: T, writer?: BinaryWriter): BinaryWriter;
