@@ -1,3 +1,4 @@
+import { Status } from 'nice-grpc-common'
 import { Receipt } from '../../gen/push/internal/v1/queue.ts'
 import { ReceiptServiceDefinition } from '../../gen/push/internal/v1/receipts.ts'
 import { createBatcher } from '../../service-kit/batcher.ts'
@@ -67,7 +68,7 @@ export function createReceipts(options: ReceiptsOptions): Receipts {
       await client.record({ receipts: batch.map(({ receipt }) => receipt) }, { deadlineMs: callDeadlineMs })
       return batch.map(() => undefined)
     } catch (cause) {
-      if (callErrorOf(cause).reason !== 'INVALID_REQUEST') return batch.map(() => unavailable(cause))
+      if (callErrorOf(cause).status !== Status.INVALID_ARGUMENT) return batch.map(() => unavailable(cause))
       const [first] = batch
       // One malformed receipt must not keep the others of its batch from being written.
       if (batch.length > 1 || !first) return (await Promise.all(batch.map((single) => call([single])))).flat()
