@@ -82,7 +82,7 @@ export namespace ConfirmLevel {
 export const ReceiptMode = {
   /** UNSPECIFIED - Read as FINAL. */
   UNSPECIFIED: 0,
-  /** FINAL - Final states, and what the publisher was told. */
+  /** FINAL - Final states; STORED; ACKNOWLEDGED, also where a result is still to come; what a direct call returned. */
   FINAL: 1,
   /** ALL - Every step. */
   ALL: 2,
@@ -251,7 +251,7 @@ export interface Message {
   resultTimeout:
     | Duration
     | undefined;
-  /** Which steps of the message's life are recorded. Unset: FINAL. Accepted and recorded nowhere in this version. */
+  /** Which steps of the message's life are recorded. Unset: FINAL. */
   receipts: ReceiptMode;
   /** W3C Trace Context of the publisher, carried to the device. At most 128 characters. */
   traceparent: string;

@@ -8,7 +8,7 @@
 import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
 import type { CallContext, CallOptions } from "nice-grpc-common";
 import { Timestamp } from "../../google/protobuf/timestamp.ts";
-import { Message, MessageOutcome, MessageState } from "./message.ts";
+import { Message, MessageOutcome, MessageState, StateReason } from "./message.ts";
 
 export const protobufPackage = "push.v1";
 
@@ -105,16 +105,43 @@ export interface GetMessageRequest {
 export interface GetMessageResponse {
   /** The message. */
   messageId: string;
-  /** One row a device. */
+  /** One row a device, by device id. */
   devices: DeviceOutcome[];
+  /** When the message expires. */
+  expireTime: Timestamp | undefined;
 }
 
 /** What became of a message at one device. */
 export interface DeviceOutcome {
   /** The device. */
   deviceId: string;
-  /** Its outcome. */
-  outcome: MessageOutcome | undefined;
+  /**
+   * Its outcome: the highest-ranking state recorded. One that is not final and past its expire time reads as EXPIRED, and an acknowledgement whose
+   * result is overdue as FAILED (RESULT_TIMEOUT).
+   */
+  outcome:
+    | MessageOutcome
+    | undefined;
+  /** When that state was reached. */
+  time:
+    | Timestamp
+    | undefined;
+  /** Nothing follows. */
+  final: boolean;
+  /** The data of the device's result, at most 48 KiB. */
+  result: Buffer;
+  /** What was recorded, oldest first, the state above included where it was. */
+  recorded: RecordedState[];
+}
+
+/** One receipt. */
+export interface RecordedState {
+  /** The state reached. */
+  state: MessageState;
+  /** Why. */
+  reason: StateReason;
+  /** When. */
+  time: Timestamp | undefined;
 }
 
 /** Names a message to follow. */
@@ -126,7 +153,11 @@ export interface WatchMessageRequest {
 /** One step of a message's life. */
 export interface WatchMessageResponse {
   /** The device and its newest outcome. The stream ends when all are final. */
-  device: DeviceOutcome | undefined;
+  device:
+    | DeviceOutcome
+    | undefined;
+  /** When the message expires. */
+  expireTime: Timestamp | undefined;
 }
 
 /** Names a message to take back. */
@@ -139,6 +170,8 @@ export interface CancelMessageRequest {
 export interface CancelMessageResponse {
   /** From how many inboxes it was removed. 0: it is delivered, final, or still in the queue, from where nothing can be recalled. */
   removedCount: number;
+  /** What the message is at each device now. Empty: nothing is recorded, it may still be in the queue. */
+  devices: DeviceOutcome[];
 }
 
 function createBasePublishRequest(): PublishRequest {
@@ -616,7 +649,7 @@ export const GetMessageRequest: MessageFns<GetMessageRequest> = {
 };
 
 function createBaseGetMessageResponse(): GetMessageResponse {
-  return { messageId: "", devices: [] };
+  return { messageId: "", devices: [], expireTime: undefined };
 }
 
 export const GetMessageResponse: MessageFns<GetMessageResponse> = {
@@ -626,6 +659,9 @@ export const GetMessageResponse: MessageFns<GetMessageResponse> = {
     }
     for (const v of message.devices) {
       DeviceOutcome.encode(v!, writer.uint32(18).fork()).join();
+    }
+    if (message.expireTime !== undefined) {
+      Timestamp.encode(message.expireTime, writer.uint32(26).fork()).join();
     }
     return writer;
   },
@@ -659,6 +695,14 @@ export const GetMessageResponse: MessageFns<GetMessageResponse> = {
             message.devices.push(DeviceOutcome.decode(reader, reader.uint32()));
             continue;
           }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.expireTime = Timestamp.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -678,12 +722,15 @@ export const GetMessageResponse: MessageFns<GetMessageResponse> = {
     const message = createBaseGetMessageResponse();
     message.messageId = object.messageId ?? "";
     message.devices = object.devices?.map((e) => DeviceOutcome.fromPartial(e)) || [];
+    message.expireTime = (object.expireTime !== undefined && object.expireTime !== null)
+      ? Timestamp.fromPartial(object.expireTime)
+      : undefined;
     return message;
   },
 };
 
 function createBaseDeviceOutcome(): DeviceOutcome {
-  return { deviceId: "", outcome: undefined };
+  return { deviceId: "", outcome: undefined, time: undefined, final: false, result: Buffer.alloc(0), recorded: [] };
 }
 
 export const DeviceOutcome: MessageFns<DeviceOutcome> = {
@@ -693,6 +740,18 @@ export const DeviceOutcome: MessageFns<DeviceOutcome> = {
     }
     if (message.outcome !== undefined) {
       MessageOutcome.encode(message.outcome, writer.uint32(18).fork()).join();
+    }
+    if (message.time !== undefined) {
+      Timestamp.encode(message.time, writer.uint32(26).fork()).join();
+    }
+    if (message.final !== false) {
+      writer.uint32(32).bool(message.final);
+    }
+    if (message.result.length !== 0) {
+      writer.uint32(42).bytes(message.result);
+    }
+    for (const v of message.recorded) {
+      RecordedState.encode(v!, writer.uint32(50).fork()).join();
     }
     return writer;
   },
@@ -726,6 +785,38 @@ export const DeviceOutcome: MessageFns<DeviceOutcome> = {
             message.outcome = MessageOutcome.decode(reader, reader.uint32());
             continue;
           }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.time = Timestamp.decode(reader, reader.uint32());
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.final = reader.bool();
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.result = Buffer.from(reader.bytes());
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.recorded.push(RecordedState.decode(reader, reader.uint32()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -747,6 +838,89 @@ export const DeviceOutcome: MessageFns<DeviceOutcome> = {
     message.outcome = (object.outcome !== undefined && object.outcome !== null)
       ? MessageOutcome.fromPartial(object.outcome)
       : undefined;
+    message.time = (object.time !== undefined && object.time !== null) ? Timestamp.fromPartial(object.time) : undefined;
+    message.final = object.final ?? false;
+    message.result = object.result ?? Buffer.alloc(0);
+    message.recorded = object.recorded?.map((e) => RecordedState.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseRecordedState(): RecordedState {
+  return { state: 0, reason: 0, time: undefined };
+}
+
+export const RecordedState: MessageFns<RecordedState> = {
+  encode(message: RecordedState, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.state !== 0) {
+      writer.uint32(8).int32(message.state);
+    }
+    if (message.reason !== 0) {
+      writer.uint32(16).int32(message.reason);
+    }
+    if (message.time !== undefined) {
+      Timestamp.encode(message.time, writer.uint32(26).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RecordedState {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRecordedState();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.state = reader.int32() as any;
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.reason = reader.int32() as any;
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.time = Timestamp.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<RecordedState>): RecordedState {
+    return RecordedState.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<RecordedState>): RecordedState {
+    const message = createBaseRecordedState();
+    message.state = object.state ?? 0;
+    message.reason = object.reason ?? 0;
+    message.time = (object.time !== undefined && object.time !== null) ? Timestamp.fromPartial(object.time) : undefined;
     return message;
   },
 };
@@ -807,13 +981,16 @@ export const WatchMessageRequest: MessageFns<WatchMessageRequest> = {
 };
 
 function createBaseWatchMessageResponse(): WatchMessageResponse {
-  return { device: undefined };
+  return { device: undefined, expireTime: undefined };
 }
 
 export const WatchMessageResponse: MessageFns<WatchMessageResponse> = {
   encode(message: WatchMessageResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.device !== undefined) {
       DeviceOutcome.encode(message.device, writer.uint32(10).fork()).join();
+    }
+    if (message.expireTime !== undefined) {
+      Timestamp.encode(message.expireTime, writer.uint32(18).fork()).join();
     }
     return writer;
   },
@@ -839,6 +1016,14 @@ export const WatchMessageResponse: MessageFns<WatchMessageResponse> = {
             message.device = DeviceOutcome.decode(reader, reader.uint32());
             continue;
           }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.expireTime = Timestamp.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -858,6 +1043,9 @@ export const WatchMessageResponse: MessageFns<WatchMessageResponse> = {
     const message = createBaseWatchMessageResponse();
     message.device = (object.device !== undefined && object.device !== null)
       ? DeviceOutcome.fromPartial(object.device)
+      : undefined;
+    message.expireTime = (object.expireTime !== undefined && object.expireTime !== null)
+      ? Timestamp.fromPartial(object.expireTime)
       : undefined;
     return message;
   },
@@ -919,13 +1107,16 @@ export const CancelMessageRequest: MessageFns<CancelMessageRequest> = {
 };
 
 function createBaseCancelMessageResponse(): CancelMessageResponse {
-  return { removedCount: 0 };
+  return { removedCount: 0, devices: [] };
 }
 
 export const CancelMessageResponse: MessageFns<CancelMessageResponse> = {
   encode(message: CancelMessageResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.removedCount !== 0) {
       writer.uint32(8).int32(message.removedCount);
+    }
+    for (const v of message.devices) {
+      DeviceOutcome.encode(v!, writer.uint32(18).fork()).join();
     }
     return writer;
   },
@@ -951,6 +1142,14 @@ export const CancelMessageResponse: MessageFns<CancelMessageResponse> = {
             message.removedCount = reader.int32();
             continue;
           }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.devices.push(DeviceOutcome.decode(reader, reader.uint32()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -969,6 +1168,7 @@ export const CancelMessageResponse: MessageFns<CancelMessageResponse> = {
   fromPartial(object: DeepPartial<CancelMessageResponse>): CancelMessageResponse {
     const message = createBaseCancelMessageResponse();
     message.removedCount = object.removedCount ?? 0;
+    message.devices = object.devices?.map((e) => DeviceOutcome.fromPartial(e)) || [];
     return message;
   },
 };
@@ -1006,7 +1206,12 @@ export const PublishServiceDefinition = {
       responseStream: true,
       options: {},
     },
-    /** Says what became of a message. Answered UNIMPLEMENTED in this version. */
+    /**
+     * Says what became of a message, from its receipts.
+     *
+     * Errors: NOT_FOUND (MESSAGE_UNKNOWN: nothing is recorded. The message may be in the queue still, may have been published with receipts NONE, or
+     * its receipts are past their time), INVALID_ARGUMENT, UNAVAILABLE.
+     */
     getMessage: {
       name: "GetMessage",
       requestType: GetMessageRequest as typeof GetMessageRequest,
@@ -1015,7 +1220,13 @@ export const PublishServiceDefinition = {
       responseStream: false,
       options: {},
     },
-    /** Follows a message to its final state. Answered UNIMPLEMENTED in this version. */
+    /**
+     * Follows a message to its final state: sends what is known, then every change, and ends when the message is final at every device. A message of
+     * which nothing is recorded yet is waited for, at most 60 s. Safe to begin again at any time.
+     *
+     * Errors: NOT_FOUND (MESSAGE_UNKNOWN, as above), RESOURCE_EXHAUSTED (too many watch on this router), UNAVAILABLE (the router shuts down, or the
+     * registry has not answered for 30 s), INVALID_ARGUMENT.
+     */
     watchMessage: {
       name: "WatchMessage",
       requestType: WatchMessageRequest as typeof WatchMessageRequest,
@@ -1024,7 +1235,12 @@ export const PublishServiceDefinition = {
       responseStream: true,
       options: {},
     },
-    /** Takes a message back while it lies in an inbox. Answered UNIMPLEMENTED in this version. */
+    /**
+     * Takes a message back from the inboxes that it lies in. One that is in the queue cannot be recalled, nor one that was published with receipts
+     * NONE. A device that connects at this very moment may get it all the same; its answer then counts. Safe to repeat.
+     *
+     * Errors: INVALID_ARGUMENT, UNAVAILABLE (repeat).
+     */
     cancelMessage: {
       name: "CancelMessage",
       requestType: CancelMessageRequest as typeof CancelMessageRequest,
@@ -1053,17 +1269,33 @@ export interface PublishServiceImplementation<CallContextExt = {}> {
     request: AsyncIterable<PublishStreamRequest>,
     context: CallContext & CallContextExt,
   ): ServerStreamingMethodResult<DeepPartial<PublishStreamResponse>>;
-  /** Says what became of a message. Answered UNIMPLEMENTED in this version. */
+  /**
+   * Says what became of a message, from its receipts.
+   *
+   * Errors: NOT_FOUND (MESSAGE_UNKNOWN: nothing is recorded. The message may be in the queue still, may have been published with receipts NONE, or
+   * its receipts are past their time), INVALID_ARGUMENT, UNAVAILABLE.
+   */
   getMessage(
     request: GetMessageRequest,
     context: CallContext & CallContextExt,
   ): Promise<DeepPartial<GetMessageResponse>>;
-  /** Follows a message to its final state. Answered UNIMPLEMENTED in this version. */
+  /**
+   * Follows a message to its final state: sends what is known, then every change, and ends when the message is final at every device. A message of
+   * which nothing is recorded yet is waited for, at most 60 s. Safe to begin again at any time.
+   *
+   * Errors: NOT_FOUND (MESSAGE_UNKNOWN, as above), RESOURCE_EXHAUSTED (too many watch on this router), UNAVAILABLE (the router shuts down, or the
+   * registry has not answered for 30 s), INVALID_ARGUMENT.
+   */
   watchMessage(
     request: WatchMessageRequest,
     context: CallContext & CallContextExt,
   ): ServerStreamingMethodResult<DeepPartial<WatchMessageResponse>>;
-  /** Takes a message back while it lies in an inbox. Answered UNIMPLEMENTED in this version. */
+  /**
+   * Takes a message back from the inboxes that it lies in. One that is in the queue cannot be recalled, nor one that was published with receipts
+   * NONE. A device that connects at this very moment may get it all the same; its answer then counts. Safe to repeat.
+   *
+   * Errors: INVALID_ARGUMENT, UNAVAILABLE (repeat).
+   */
   cancelMessage(
     request: CancelMessageRequest,
     context: CallContext & CallContextExt,
@@ -1087,17 +1319,33 @@ export interface PublishServiceClient<CallOptionsExt = {}> {
     request: AsyncIterable<DeepPartial<PublishStreamRequest>>,
     options?: CallOptions & CallOptionsExt,
   ): AsyncIterable<PublishStreamResponse>;
-  /** Says what became of a message. Answered UNIMPLEMENTED in this version. */
+  /**
+   * Says what became of a message, from its receipts.
+   *
+   * Errors: NOT_FOUND (MESSAGE_UNKNOWN: nothing is recorded. The message may be in the queue still, may have been published with receipts NONE, or
+   * its receipts are past their time), INVALID_ARGUMENT, UNAVAILABLE.
+   */
   getMessage(
     request: DeepPartial<GetMessageRequest>,
     options?: CallOptions & CallOptionsExt,
   ): Promise<GetMessageResponse>;
-  /** Follows a message to its final state. Answered UNIMPLEMENTED in this version. */
+  /**
+   * Follows a message to its final state: sends what is known, then every change, and ends when the message is final at every device. A message of
+   * which nothing is recorded yet is waited for, at most 60 s. Safe to begin again at any time.
+   *
+   * Errors: NOT_FOUND (MESSAGE_UNKNOWN, as above), RESOURCE_EXHAUSTED (too many watch on this router), UNAVAILABLE (the router shuts down, or the
+   * registry has not answered for 30 s), INVALID_ARGUMENT.
+   */
   watchMessage(
     request: DeepPartial<WatchMessageRequest>,
     options?: CallOptions & CallOptionsExt,
   ): AsyncIterable<WatchMessageResponse>;
-  /** Takes a message back while it lies in an inbox. Answered UNIMPLEMENTED in this version. */
+  /**
+   * Takes a message back from the inboxes that it lies in. One that is in the queue cannot be recalled, nor one that was published with receipts
+   * NONE. A device that connects at this very moment may get it all the same; its answer then counts. Safe to repeat.
+   *
+   * Errors: INVALID_ARGUMENT, UNAVAILABLE (repeat).
+   */
   cancelMessage(
     request: DeepPartial<CancelMessageRequest>,
     options?: CallOptions & CallOptionsExt,

@@ -68,7 +68,7 @@ export interface Receipt {
   expireTime: number;
   /** Until when a result may come, in µs since the epoch; 0: none is wanted. */
   resultDeadline: number;
-  /** The level that was wanted. */
+  /** The level that was wanted; WRITTEN with a WRITTEN that the edge calls final, as the device cannot acknowledge. */
   confirm: ConfirmLevel;
   /** The device's result data, at most 48 KiB. */
   result: Buffer;
