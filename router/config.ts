@@ -56,6 +56,10 @@ export const routerConfig = defineConfig(
       default: 4_096,
       doc: 'Direct messages in flight at once. Above it direct publishes are answered BACKLOG_FULL.',
     }),
+    flushesMax: setting('ROUTER_FLUSHES_MAX', wholeNumber({ min: 1, max: 100_000 }), {
+      default: 1_024,
+      doc: 'Inboxes sent to their devices at once. Above it edges are answered BACKLOG_FULL and try another router.',
+    }),
     lookupDeadlineMs: setting('ROUTER_LOOKUP_DEADLINE_MS', milliseconds({ min: 50, max: 30_000 }), {
       default: 2_000,
       doc: 'Deadline of one call to the registry.',

@@ -20,9 +20,14 @@ import type { RouterConfig } from './config.ts'
 import { createDispatcher } from './dispatch/dispatcher.ts'
 import { watchEdgeDirectory } from './dispatch/edge-directory.ts'
 import { createEdgeLinks } from './dispatch/edge-links.ts'
+import { createFlushes } from './dispatch/flush.ts'
+import { createInbox } from './dispatch/inbox.ts'
+import { createLateAnswers } from './dispatch/late-answers.ts'
 import { createLookups } from './dispatch/lookups.ts'
-import { droppingOfflinePath } from './dispatch/offline-path.ts'
+import { createOfflinePath } from './dispatch/offline-path.ts'
+import { createReceipts } from './dispatch/receipts.ts'
 import { createRouteCache } from './dispatch/route-cache.ts'
+import { createStateRecorder } from './dispatch/state-recorder.ts'
 import { openQueue } from './queue/open-queue.ts'
 import { topicNames } from './queue/topics.ts'
 
@@ -48,6 +53,9 @@ export interface Router {
 /** Name under which health checks ask for the queue alone: a router serves direct messages without it. */
 export const queueHealthName = 'push.queue'
 
+/** How long a session may take to answer that mail waits, in ms. */
+const pokeTimeoutMs = 15_000
+
 /** How often readiness is looked at, in ms. */
 const readinessPeriodMs = 250
 
@@ -62,7 +70,29 @@ export async function startRouter(options: RouterOptions): Promise<Router> {
   closers.add('edge watch', () => directory.close())
   const cache = createRouteCache({ ...parts, entryCountMax: config.routeCacheEntryCountMax, entryTtlMs: config.routeCacheTtlMs })
   const lookups = createLookups({ registry, cache, metrics, callDeadlineMs: config.lookupDeadlineMs })
-  const links = createEdgeLinks(parts)
+  const receipts = createReceipts({ registry, ...parts, callDeadlineMs: config.lookupDeadlineMs })
+  const recorder = createStateRecorder(receipts, clock)
+  const inbox = createInbox({ registry, metrics, callDeadlineMs: config.lookupDeadlineMs })
+  const lateAnswers = createLateAnswers({
+    registry,
+    inbox,
+    receipts,
+    recorder,
+    ...parts,
+    callDeadlineMs: config.lookupDeadlineMs,
+  })
+  const links = createEdgeLinks({
+    ...parts,
+    onLateOutcome: ({ deviceId, messageId, outcome }) =>
+      lateAnswers.takeSoon({
+        deviceId,
+        messageId,
+        kind: outcome.kind,
+        answeredTime: outcome.answeredTime,
+        detail: outcome.detail,
+        result: outcome.result,
+      }),
+  })
   closers.add('edge links', () => links.close())
   const queue = openQueue(config, { ...parts, onFatal: options.onFatal })
   closers.add('queue', () => queue.close())
@@ -75,8 +105,20 @@ export async function startRouter(options: RouterOptions): Promise<Router> {
     lookups,
     links,
     directory,
-    offlinePath: droppingOfflinePath,
+    recorder,
+    lateAnswers,
+    offlinePath: createOfflinePath({ ...parts, inbox, recorder, lookups, links, directory, pokeTimeoutMs }),
     limits: config,
+  })
+
+  const flushes = createFlushes({
+    ...parts,
+    inbox,
+    recorder,
+    links,
+    deadLetter: dispatcher.deadLetter,
+    ackTimeoutMs: config.ackTimeoutMs,
+    flushesMax: config.flushesMax,
   })
 
   const server = await serveGrpc({
@@ -95,7 +137,7 @@ export async function startRouter(options: RouterOptions): Promise<Router> {
       )
       server.add(DeviceServiceDefinition, createDevicesService(lookups))
       server.add(OperationsServiceDefinition, createOperationsService({ registry, lookups, links, log }))
-      server.add(UplinkServiceDefinition, createUplinkService({ links, directory, metrics }))
+      server.add(UplinkServiceDefinition, createUplinkService({ links, directory, lateAnswers, flushes, metrics }))
     },
   })
   closers.add('grpc server', () => server.drain(config.drainGraceMs))

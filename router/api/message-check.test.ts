@@ -108,7 +108,6 @@ test('every field that is wrong is named at once', () => {
 
 test('what a later version does is refused as not implemented', () => {
   expect(refusal(message({ target: { $case: 'accountId', value: 'a' } })).reason).toBe('NOT_IMPLEMENTED')
-  expect(refusal(message({ confirm: ConfirmLevel.RESULT })).reason).toBe('NOT_IMPLEMENTED')
 })
 
 test('bounds are inclusive, and another content type need not be JSON', () => {

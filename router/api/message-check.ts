@@ -75,7 +75,6 @@ export function checkMessage(given: Message | undefined): CheckedMessage {
       found.map(({ violation }) => violation),
     )
   if (target?.$case !== 'deviceId') throw notYet('messages to an account')
-  if (given.confirm === ConfirmLevel.RESULT) throw notYet('confirm RESULT')
   const message = Message.fromPartial({
     ...given,
     contentType,

@@ -7,15 +7,20 @@ import {
   type UplinkServiceImplementation,
 } from '../../gen/push/internal/v1/uplink.ts'
 import { PushError } from '../../service-kit/errors.ts'
+import { isPushId } from '../../service-kit/ids.ts'
 import type { Metrics } from '../../service-kit/metrics.ts'
 import type { EdgeDirectory } from '../dispatch/edge-directory.ts'
 import type { EdgeLinks } from '../dispatch/edge-links.ts'
-import { notYet } from './message-check.ts'
+import type { Flushes } from '../dispatch/flush.ts'
+import type { LateAnswers } from '../dispatch/late-answers.ts'
+import { requireDeviceId } from './devices-service.ts'
 
 /** What the service needs. */
 export interface UplinkServiceOptions {
   readonly links: EdgeLinks
   readonly directory: EdgeDirectory
+  readonly lateAnswers: Pick<LateAnswers, 'take'>
+  readonly flushes: Flushes
   readonly metrics: Metrics
 }
 
@@ -24,7 +29,13 @@ const itemCountMax = 256
 const closeTimeoutMs = 3_000
 
 /** Takes news from edges. */
-export function createUplinkService({ links, directory, metrics }: UplinkServiceOptions): UplinkServiceImplementation {
+export function createUplinkService({
+  links,
+  directory,
+  lateAnswers,
+  flushes,
+  metrics,
+}: UplinkServiceOptions): UplinkServiceImplementation {
   const reports = metrics.counter('push_router_uplink_items_total', 'News from edges by kind and what became of it', [
     'kind',
     'result',
@@ -51,13 +62,24 @@ export function createUplinkService({ links, directory, metrics }: UplinkService
   }
 
   async function take({ item }: ReportItem): Promise<ReportResult> {
-    if (item?.$case !== 'sessionReplaced') {
-      reports.inc({ kind: item?.$case ?? 'unknown', result: 'not_implemented' })
-      return ReportResult.NOT_IMPLEMENTED
-    }
-    const result = await closeReplaced(item.value)
-    reports.inc({ kind: item.$case, result: result === ReportResult.DONE ? 'done' : 'retry' })
+    const result = await takeItem(item)
+    reports.inc({ kind: item?.$case ?? 'unknown', result: resultWords[result] })
     return result
+  }
+
+  async function takeItem(item: ReportItem['item']): Promise<ReportResult> {
+    switch (item?.$case) {
+      case 'sessionReplaced':
+        return await closeReplaced(item.value)
+      case 'lateAnswer':
+        if (!isPushId(item.value.deviceId) || !isPushId(item.value.messageId)) return ReportResult.DONE
+        return await lateAnswers.take(item.value).then(
+          () => ReportResult.DONE,
+          () => ReportResult.RETRY,
+        )
+      default:
+        return ReportResult.NOT_IMPLEMENTED
+    }
   }
 
   return {
@@ -68,9 +90,32 @@ export function createUplinkService({ links, directory, metrics }: UplinkService
       }
       return { results: await Promise.all(items.map(take)) }
     },
-    // biome-ignore lint/correctness/useYield: it ends with the error before anything is told
-    async *flushInbox() {
-      throw notYet('FlushInbox')
+    async *flushInbox(request, context) {
+      requireDeviceId(request.deviceId)
+      for (const [field, value] of [
+        ['edge_id', request.edgeId],
+        ['edge_address', request.edgeAddress],
+        ['session_id', request.sessionId],
+      ] as const) {
+        if (value === '')
+          throw new PushError(
+            'INVALID_REQUEST',
+            `${field} is required`,
+            {},
+            { violations: [{ field, description: 'is required' }] },
+          )
+      }
+      for await (const response of flushes.flush(request)) {
+        if (context.signal.aborted) return
+        yield response
+      }
     },
   }
 }
+
+const resultWords = {
+  [ReportResult.UNSPECIFIED]: 'unspecified',
+  [ReportResult.DONE]: 'done',
+  [ReportResult.RETRY]: 'retry',
+  [ReportResult.NOT_IMPLEMENTED]: 'not_implemented',
+} as const satisfies Record<ReportResult, string>

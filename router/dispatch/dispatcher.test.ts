@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
-import { OutcomeKind } from '../../gen/push/internal/v1/edge.ts'
+import { InboxReadyResult, OutcomeKind } from '../../gen/push/internal/v1/edge.ts'
 import { DeadLetter } from '../../gen/push/internal/v1/queue.ts'
-import { ConfirmLevel, MessageState, StateReason } from '../../gen/push/v1/message.ts'
+import { ConfirmLevel, MessageState, ReceiptMode, StateReason } from '../../gen/push/v1/message.ts'
 import { metricValue } from '../../service-kit/testing/metric-value.ts'
 import { dispatchBench, settle } from './testing/dispatch-bench.ts'
 
@@ -158,11 +158,11 @@ describe('from the queue', () => {
     expect(lease.commits.at(-1)).toBe(4n)
   })
 
-  test('a device without a session: dropped as offline, and the queue goes on', async () => {
+  test('a device without a session: stored as offline, and the queue goes on', async () => {
     const bench = dispatchBench()
     const lease = bench.lease()
     await bench.hand(lease, [[0, bench.queued('m', 'd')]])
-    expect(bench.settled()).toEqual(['m DROPPED OFFLINE'])
+    expect(bench.settled()).toEqual(['m STORED OFFLINE'])
     expect(lease.commits).toEqual([1n])
   })
 
@@ -177,7 +177,7 @@ describe('from the queue', () => {
     expect(bench.registry.finds.length).toBeGreaterThan(10)
     await bench.clock.advance(2_000)
     await settle()
-    expect(bench.settled()).toEqual(['m DROPPED UNREACHABLE'])
+    expect(bench.settled()).toEqual(['m STORED UNREACHABLE'])
     expect(lease.commits).toEqual([1n])
   })
 
@@ -192,6 +192,7 @@ describe('from the queue', () => {
     await bench.clock.advance(2_000)
     await settle()
     bench.link('e2').say('m', OutcomeKind.ACKNOWLEDGED)
+    await settle()
     expect(bench.settled()).toEqual(['m ACKNOWLEDGED'])
   })
 
@@ -250,10 +251,11 @@ describe('from the queue', () => {
       { sessionId: 'ghost', epoch: 1_000 },
     ])
     bench.link('e2').say('m', OutcomeKind.ACKNOWLEDGED)
+    await settle()
     expect(bench.settled()).toEqual(['m ACKNOWLEDGED'])
   })
 
-  test('a device that moves is followed three times, then given up as unreachable', async () => {
+  test('a device that moves is followed three times, then stored as unreachable', async () => {
     const bench = dispatchBench()
     bench.connect('d', 'e1:s1')
     await bench.hand(bench.lease(), [[0, bench.queued('m', 'd')]])
@@ -263,7 +265,7 @@ describe('from the queue', () => {
       await settle()
     }
     expect(bench.unregistered).toEqual([])
-    expect(bench.settled()).toEqual(['m DROPPED UNREACHABLE'])
+    expect(bench.settled()).toEqual(['m STORED UNREACHABLE'])
   })
 
   test('a connection that closes after writing: the device is looked up a moment later and gets the message again, marked as such', async () => {
@@ -277,6 +279,7 @@ describe('from the queue', () => {
     await settle()
     expect(bench.link('e2').last('m').redelivered).toBe(true)
     bench.link('e2').say('m', OutcomeKind.ACKNOWLEDGED)
+    await settle()
     expect(bench.log.withPhrase('message settled')[0]?.facts).toMatchObject({ message_id: 'm', attempt_count: 2 })
   })
 
@@ -294,7 +297,7 @@ describe('from the queue', () => {
     expect(bench.settled()).toEqual(['lost DROPPED UNKNOWN', 'closed DROPPED UNKNOWN'])
   })
 
-  test('written and not answered: dropped after the acknowledgement timeout', async () => {
+  test('written and not answered: stored after the acknowledgement timeout', async () => {
     const bench = dispatchBench()
     bench.connect('d', 'e1:s1')
     const lease = bench.lease()
@@ -304,7 +307,7 @@ describe('from the queue', () => {
     expect(bench.settled()).toEqual([])
     await bench.clock.advance(200)
     await settle()
-    expect(bench.settled()).toEqual(['m DROPPED ACK_TIMEOUT'])
+    expect(bench.settled()).toEqual(['m STORED ACK_TIMEOUT'])
     expect(lease.commits).toEqual([1n])
   })
 
@@ -352,6 +355,7 @@ describe('while the registry does not answer', () => {
     await settle()
     expect(lease.paused).toBe(false)
     bench.link('e1').say('m', OutcomeKind.ACKNOWLEDGED)
+    await settle()
     expect(bench.settled()).toEqual(['m ACKNOWLEDGED'])
   })
 
@@ -368,7 +372,7 @@ describe('while the registry does not answer', () => {
     expect(bench.settled()).toEqual([])
     await bench.clock.advance(6_000)
     await settle()
-    expect(bench.settled()).toEqual(['m DROPPED UNREACHABLE'])
+    expect(bench.settled()).toEqual(['m STORED UNREACHABLE'])
   })
 
   test('a lease that starts meanwhile is paused as well', async () => {
@@ -385,6 +389,182 @@ describe('while the registry does not answer', () => {
     await bench.clock.advance(6_000)
     await settle()
     expect(bench.settled()).toEqual(['m EXPIRED'])
+  })
+})
+
+describe('what the device cannot have now', () => {
+  test('is stored first, and only then are the sessions read again', async () => {
+    const bench = dispatchBench()
+    await bench.hand(bench.lease(), [[0, bench.queued('m', 'd')]])
+    expect(bench.steps).toEqual(['store', 'read sessions'])
+    expect(bench.inboxes.entries.map((entry) => entry.message?.messageId)).toEqual(['m'])
+    expect(bench.recorded()).toEqual(['m STORED OFFLINE'])
+  })
+
+  test('a session that has come meanwhile is told, and the message is done with the queue only when it has taken the poke', async () => {
+    const bench = dispatchBench()
+    bench.connect('d', 'e1:s1')
+    const lease = bench.lease()
+    await bench.hand(lease, [[0, bench.queued('m', 'd')]])
+    const link = bench.link('e1')
+    link.pokeAnswers = ['unanswered', 'unanswered', InboxReadyResult.ACCEPTED]
+    link.say('m', OutcomeKind.SLOW_CONSUMER)
+    await settle()
+    expect(lease.commits).toEqual([])
+    await bench.clock.advance(2_500)
+    await settle()
+    expect(link.poked).toEqual(['s1', 's1', 's1'])
+    expect(lease.commits).toEqual([1n])
+  })
+
+  test('a session that has gone meanwhile: the one that has come instead is told', async () => {
+    const bench = dispatchBench()
+    bench.connect('d', 'e1:s1')
+    await bench.hand(bench.lease(), [[0, bench.queued('m', 'd')]])
+    bench.link('e1').pokeAnswers = [InboxReadyResult.NOT_CONNECTED]
+    bench.connect('d', 'e1:s1')
+    bench.link('e1').say('m', OutcomeKind.SLOW_CONSUMER)
+    bench.connect('d', 'e2:s2', 'e1:s1')
+    await settle()
+    expect(bench.link('e2').poked).toEqual(['s2'])
+    expect(bench.settled()).toEqual(['m STORED SLOW_CONSUMER'])
+  })
+
+  test("a ghost's row that refuses the poke is removed, and nobody is asked for ever", async () => {
+    const bench = dispatchBench()
+    bench.connect('d', 'e1:ghost')
+    await bench.hand(bench.lease(), [[0, bench.queued('m', 'd')]])
+    bench.link('e1').pokeAnswers = [InboxReadyResult.NOT_CONNECTED]
+    bench.link('e1').say('m', OutcomeKind.SLOW_CONSUMER)
+    await settle()
+    expect(bench.unregistered.map(({ sessionId }) => sessionId)).toEqual(['ghost'])
+    expect(bench.settled()).toEqual(['m STORED SLOW_CONSUMER'])
+  })
+
+  test('at the end of the hold a stored message is let go, and its poke stays owed', async () => {
+    const bench = dispatchBench()
+    bench.connect('d', 'e1:s1')
+    const lease = bench.lease()
+    await bench.hand(lease, [[0, bench.queued('m', 'd')]])
+    bench.link('e1').pokeAnswers = ['unanswered']
+    bench.link('e1').say('m', OutcomeKind.SLOW_CONSUMER)
+    await bench.clock.advance(58_000)
+    expect(lease.commits).toEqual([])
+    await bench.clock.advance(4_000)
+    await settle()
+    expect(lease.commits).toEqual([1n])
+    expect(bench.link('e1').owed).toEqual(['s1'])
+  })
+
+  test('a store that refuses loses nothing: the message is kept, partitions pause, and it is stored when the store is back', async () => {
+    const bench = dispatchBench()
+    bench.inboxes.fails = 5
+    const lease = bench.lease()
+    await bench.hand(lease, [[0, bench.queued('m', 'd')]])
+    expect(lease.paused).toBe(true)
+    expect(bench.settled()).toEqual([])
+    await bench.clock.advance(10_000)
+    await settle()
+    expect(bench.settled()).toEqual(['m STORED OFFLINE'])
+    expect(lease.paused).toBe(false)
+  })
+
+  test('a full inbox: the message is dropped for that reason; what had to go for it has its final receipt', async () => {
+    const bench = dispatchBench()
+    bench.inboxes.full = true
+    bench.inboxes.evictions = [
+      { entry: { deviceId: 'd', message: bench.queued('old', 'd') }, replaced: false },
+      { entry: { deviceId: 'd', message: bench.queued('older', 'd') }, replaced: true },
+    ]
+    await bench.hand(bench.lease(), [[0, bench.queued('m', 'd')]])
+    expect(bench.recorded()).toEqual(['old DROPPED INBOX_FULL', 'older REPLACED', 'm DROPPED INBOX_FULL'])
+  })
+
+  test('an answer that comes while the message is being stored takes it out again, once the store has returned', async () => {
+    const bench = dispatchBench()
+    bench.connect('d', 'e1:s1')
+    await bench.hand(bench.lease(), [[0, bench.queued('m', 'd')]])
+    bench.link('e1').say('m', OutcomeKind.WRITTEN)
+    bench.link('e1').pokeAnswers = [...Array(5).fill('unanswered'), InboxReadyResult.ACCEPTED]
+    await bench.clock.advance(10_000)
+    await settle()
+    expect(bench.inboxes.entries).toHaveLength(1)
+    bench.link('e1').say('m', OutcomeKind.ACKNOWLEDGED, { answeredTime: 9 })
+    expect(bench.late).toEqual([])
+    await bench.clock.advance(5_000)
+    await settle()
+    expect(bench.late).toMatchObject([{ messageId: 'm', deviceId: 'd', kind: OutcomeKind.ACKNOWLEDGED }])
+  })
+
+  test('what may have reached the device is stored as such, so that it is marked when it is sent again', async () => {
+    const bench = dispatchBench()
+    bench.connect('d', 'e1:s1')
+    await bench.hand(bench.lease(), [[0, bench.queued('m', 'd')]])
+    bench.link('e1').say('m', OutcomeKind.WRITTEN)
+    await bench.clock.advance(10_010)
+    await settle()
+    expect(bench.inboxes.entries[0]?.message?.attempt).toBe(1)
+  })
+
+  test('a link with too much unanswered takes nothing more: the message is stored, a direct one refused', async () => {
+    const bench = dispatchBench({ inFlightMax: 1 })
+    bench.connect('d', 'e1:s1')
+    bench.link('e1').unansweredCount = 64
+    await bench.hand(bench.lease(), [[0, bench.queued('m', 'd')]])
+    expect(bench.settled()).toEqual(['m STORED UNREACHABLE'])
+    await expect(bench.dispatcher.deliverDirect(bench.queued('m2', 'd'), 3_000)).rejects.toMatchObject({
+      reason: 'RATE_EXCEEDED',
+    })
+  })
+})
+
+describe('receipts', () => {
+  test('are written before the message counts as finished', async () => {
+    const bench = dispatchBench()
+    bench.connect('d', 'e1:s1')
+    bench.receipts.fails = 3
+    const lease = bench.lease()
+    await bench.hand(lease, [[0, bench.queued('m', 'd')]])
+    bench.link('e1').say('m', OutcomeKind.ACKNOWLEDGED)
+    await settle()
+    expect(lease.commits).toEqual([])
+    await bench.clock.advance(5_000)
+    await settle()
+    expect(bench.recorded()).toEqual(['m ACKNOWLEDGED'])
+    expect(lease.commits).toEqual([1n])
+  })
+
+  test('a publisher who wants none gets none', async () => {
+    const bench = dispatchBench()
+    bench.connect('d', 'e1:s1')
+    await bench.hand(bench.lease(), [[0, bench.queued('m', 'd', { receipts: ReceiptMode.NONE })]])
+    bench.link('e1').say('m', OutcomeKind.ACKNOWLEDGED)
+    await settle()
+    expect(bench.recorded()).toEqual([])
+    expect(bench.settled()).toEqual(['m ACKNOWLEDGED'])
+  })
+
+  test('a direct call whose outcome cannot be recorded fails: its publisher must not believe what nobody can confirm later', async () => {
+    const bench = dispatchBench()
+    bench.connect('d', 'e1:s1')
+    bench.receipts.fails = 1
+    const failed = expect(bench.dispatcher.deliverDirect(bench.queued('m', 'd'), 3_000)).rejects.toMatchObject({
+      reason: 'REGISTRY_UNAVAILABLE',
+    })
+    await settle()
+    bench.link('e1').say('m', OutcomeKind.ACKNOWLEDGED)
+    await failed
+  })
+
+  test('with confirm RESULT the queue is done at the acknowledgement', async () => {
+    const bench = dispatchBench()
+    bench.connect('d', 'e1:s1')
+    const lease = bench.lease()
+    await bench.hand(lease, [[0, bench.queued('m', 'd', { confirm: ConfirmLevel.RESULT })]])
+    bench.link('e1').say('m', OutcomeKind.ACKNOWLEDGED)
+    await settle()
+    expect(lease.commits).toEqual([1n])
+    expect(bench.receipts.recorded[0]?.resultDeadline).toBeGreaterThan(0)
   })
 })
 
@@ -408,10 +588,10 @@ describe('direct', () => {
     expect((await answer).state).toBe(MessageState.WRITTEN)
   })
 
-  test('no session: dropped as offline at once', async () => {
+  test('no session: stored as offline at once', async () => {
     const bench = dispatchBench()
     expect(await bench.dispatcher.deliverDirect(bench.queued('m', 'd'), 9_000)).toMatchObject({
-      state: MessageState.DROPPED,
+      state: MessageState.STORED,
       reason: StateReason.OFFLINE,
     })
   })

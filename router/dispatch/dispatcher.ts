@@ -1,3 +1,4 @@
+import type { InboxEntry } from '../../gen/push/internal/v1/inbox.ts'
 import { DeadLetter, QueuedMessage } from '../../gen/push/internal/v1/queue.ts'
 import { type Message, MessageState, StateReason } from '../../gen/push/v1/message.ts'
 import type { Clock } from '../../service-kit/clock.ts'
@@ -6,15 +7,24 @@ import { isPushId } from '../../service-kit/ids.ts'
 import type { Log } from '../../service-kit/log.ts'
 import type { Metrics } from '../../service-kit/metrics.ts'
 import type { Random } from '../../service-kit/random.ts'
-import type { Lane, MessageQueue, PartitionLease, QueueConsumer, QueueRecord } from '../queue/message-queue.ts'
+import {
+  type Lane,
+  lanes,
+  type MessageQueue,
+  type PartitionLease,
+  type QueueConsumer,
+  type QueueRecord,
+} from '../queue/message-queue.ts'
 import type { EdgeDirectory } from './edge-directory.ts'
 import type { EdgeLinks } from './edge-links.ts'
 import { Flight, type FlightContext, type Settlement } from './flight.ts'
 import { Lanes } from './lanes.ts'
+import type { LateAnswers } from './late-answers.ts'
 import type { Lookups } from './lookups.ts'
 import type { OfflinePath } from './offline-path.ts'
 import type { RouteCache } from './route-cache.ts'
 import { reasonName, stateName } from './state-names.ts'
+import type { StateRecorder } from './state-recorder.ts'
 
 /** Bounds of dispatch. */
 export interface DispatchLimits {
@@ -38,6 +48,8 @@ export interface DispatcherOptions {
   readonly links: EdgeLinks
   readonly directory: EdgeDirectory
   readonly offlinePath: OfflinePath
+  readonly recorder: StateRecorder
+  readonly lateAnswers: LateAnswers
   readonly limits: DispatchLimits
   readonly clock: Clock
   readonly random: Random
@@ -52,9 +64,14 @@ export interface Dispatcher extends QueueConsumer {
    * Rejects with REGISTRY_UNAVAILABLE, PAYLOAD_TOO_LARGE, BACKLOG_FULL or DRAINING. `signal` ends the wait early.
    */
   deliverDirect(message: QueuedMessage, waitMs: number, signal?: AbortSignal): Promise<Settlement>
+  /** Puts a message that can be delivered to nobody where operators see it; for what does not come from the queue. Rejects when that is not durable. */
+  deadLetter(entry: InboxEntry, reason: StateReason, detail: string): Promise<void>
   /** Takes no new direct messages, and resolves when nothing is in flight or after `graceMs`. */
   settle(graceMs: number): Promise<void>
 }
+
+/** However many edges there are, each link may have so many unanswered deliveries. */
+const linkCapMin = 64
 
 /** What may be read from the queue and dispatched. */
 interface Readable {
@@ -84,6 +101,9 @@ export function createDispatcher(options: DispatcherOptions): Dispatcher {
   const context: FlightContext = {
     ...options,
     ackTimeoutMs: limits.ackTimeoutMs,
+    // All lanes together may have this much in flight; no one edge may hold more than its share four times over.
+    linkCap: () =>
+      Math.max(linkCapMin, Math.ceil((4 * limits.inFlightMax * lanes.length) / Math.max(1, options.directory.liveCount()))),
     registryFails(fails) {
       if (fails === registryFailing) return
       registryFailing = fails
@@ -141,7 +161,11 @@ export function createDispatcher(options: DispatcherOptions): Dispatcher {
       detail,
     }
     settled.inc({ origin: flight.origin, state: facts.state, reason: facts.reason })
-    const good = state === MessageState.ACKNOWLEDGED || state === MessageState.WRITTEN || state === MessageState.COMPLETED
+    const good =
+      state === MessageState.STORED ||
+      state === MessageState.ACKNOWLEDGED ||
+      state === MessageState.WRITTEN ||
+      state === MessageState.COMPLETED
     if (good) log.debug('message settled', facts)
     else log.info('message settled', facts)
     if (flow.inFlightCount + direct.size === 0) for (const wake of settleWaiters) wake()
@@ -248,6 +272,10 @@ export function createDispatcher(options: DispatcherOptions): Dispatcher {
         flight.board()
         flight.start()
       })
+    },
+    async deadLetter({ deviceId, message }, reason, detail) {
+      if (message)
+        await putDeadLetter(deviceId, undefined, reason, detail, QueuedMessage.encode(message).finish(), message.messageId)
     },
     async settle(graceMs) {
       draining = true

@@ -118,6 +118,7 @@ function send(link: EdgeLink, how: { high?: boolean } = {}) {
   const delivery: LinkDelivery = {
     high: how.high ?? false,
     byteCount: 1_000,
+    wantsResult: false,
     build: (deliveryId) => buildDelivery(message, message.message, row, { deliveryId, redelivered: false, remainingTime: 1 }),
     onSent: () => say('sent'),
     onOutcome: (heard) => say(`outcome ${heard.kind}`),

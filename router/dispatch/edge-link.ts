@@ -6,7 +6,10 @@ import {
   type DeliverResponse,
   type Delivery,
   EdgeServiceDefinition,
+  type InboxReady,
+  type InboxReadyResult,
   type Outcome,
+  OutcomeKind,
 } from '../../gen/push/internal/v1/edge.ts'
 import { type Backoff, createBackoff } from '../../service-kit/backoff.ts'
 import type { Clock, Timer } from '../../service-kit/clock.ts'
@@ -22,6 +25,8 @@ export interface LinkDelivery {
   readonly high: boolean
   /** Rough size on the wire in bytes. */
   readonly byteCount: number
+  /** A result is wanted after the acknowledgement. */
+  readonly wantsResult: boolean
   /** Builds the delivery at the moment it goes onto the stream, so that the remaining time is right. */
   build(deliveryId: number): Delivery
   /** It has been handed to the stream. */
@@ -34,6 +39,22 @@ export interface LinkDelivery {
 
 /** What became of a close that a link carried. */
 export type CloseAnswer = CloseSessionResult | 'unanswered' | 'gone'
+
+/** What became of a poke that a link carried. */
+export type PokeAnswer = InboxReadyResult | 'unanswered' | 'gone'
+
+/** Names a session at the edge. */
+export interface SessionName {
+  readonly deviceId: string
+  readonly sessionId: string
+}
+
+/** An answer to a delivery that nobody waits for any more. */
+export interface LateOutcome {
+  readonly deviceId: string
+  readonly messageId: string
+  readonly outcome: Outcome
+}
 
 /** How a link stands. `down`: the last attempt to open a stream failed, and the next one waits for the back-off. */
 export type LinkState = 'idle' | 'opening' | 'open' | 'down' | 'gone'
@@ -48,6 +69,12 @@ export interface Link {
   forget(id: number): void
   /** Asks the edge to close a session. Never rejects. */
   closeSession(request: Omit<CloseSession, 'closeId'>, timeoutMs: number): Promise<CloseAnswer>
+  /** Tells a session that messages wait in its device's inbox. Never refused by the link's cap, never rejects. */
+  poke(session: SessionName, timeoutMs: number): Promise<PokeAnswer>
+  /** Remembers a poke that was not answered: it goes first when a stream opens again, and is dropped when the edge is gone. */
+  owePoke(session: SessionName): void
+  /** Deliveries that are not finished with this link. */
+  readonly unansweredCount: number
 }
 
 /** Bounds of a link. */
@@ -82,11 +109,20 @@ export interface EdgeLinkOptions {
   readonly edgeId: string
   readonly address: string
   readonly limits: EdgeLinkLimits
+  /** Hears the device's answers to deliveries that nobody waits for any more. */
+  readonly onLateOutcome?: ((late: LateOutcome) => void) | undefined
   readonly clock: Clock
   readonly random: Random
   readonly log: Log
   readonly metrics: Metrics
 }
+
+/** Owed pokes that an edge may have. */
+const owedCountMax = 65_536
+/** How long an owed poke waits for its answer, in ms, before it is owed again. */
+const owedPokeTimeoutMs = 15_000
+/** Deliveries whose late answer is still understood, on one stream. */
+const lateCountMax = 16_384
 
 /** A delivery that waits for the stream (`waiting`), for its first outcome (`sent`), or for more (`told`). */
 interface Entry {
@@ -94,11 +130,16 @@ interface Entry {
   readonly window: Window
   stage: 'waiting' | 'sent' | 'told'
   timer: Timer
+  deviceId: string
+  messageId: string
+  /** It was written, and the device's answer, or its result, has not come. */
+  expectsMore: boolean
 }
 
-interface Close {
-  readonly request: CloseSession
-  readonly settle: (answer: CloseAnswer) => void
+/** A close or a poke that waits for its answer. */
+interface Ask {
+  readonly frame: { readonly close: CloseSession } | { readonly poke: InboxReady }
+  readonly settle: (answer: number | 'unanswered' | 'gone') => void
   readonly timer: Timer
 }
 
@@ -152,9 +193,15 @@ export class EdgeLink implements Link {
   readonly #high = new Window()
   readonly #rest = new Window()
   readonly #entries = new Map<number, Entry>()
-  readonly #closes = new Map<number, Close>()
-  readonly #unsentCloses: Close[] = []
+  readonly #asks = new Map<number, Ask>()
+  readonly #unsentAsks: Ask[] = []
+  /** Written deliveries that nobody waits for any more, by delivery id: a later answer still removes what was stored. */
+  readonly #late = new Map<number, { deviceId: string; messageId: string }>()
+  /** Sessions whose poke is owed, by session id. */
+  readonly #owed = new Map<string, SessionName>()
+  #owedTimer: Timer | undefined
   readonly #lateOutcomes
+  readonly #owedDropped
   readonly #streamEnds
   #connection: GrpcConnection | undefined
   #state: LinkState = 'idle'
@@ -174,6 +221,10 @@ export class EdgeLink implements Link {
       'push_router_late_outcomes_total',
       'Outcomes of deliveries that nobody waits for any more',
     )
+    this.#owedDropped = options.metrics.counter(
+      'push_router_owed_pokes_dropped_total',
+      'Owed pokes forgotten because an edge had too many; the session finds its mail by itself, minutes later',
+    )
     this.#streamEnds = options.metrics.counter('push_router_edge_stream_ends_total', 'Streams to edges that ended, by cause', [
       'cause',
     ])
@@ -183,7 +234,6 @@ export class EdgeLink implements Link {
     return this.#state
   }
 
-  /** Deliveries that are not finished with this link. */
   get unansweredCount(): number {
     return this.#entries.size
   }
@@ -193,7 +243,7 @@ export class EdgeLink implements Link {
     const window = delivery.high ? this.#high : this.#rest
     const { clock, limits } = this.#options
     const timer = clock.after(limits.firstOutcomeTimeoutMs, () => this.#lose(id))
-    this.#entries.set(id, { delivery, window, stage: 'waiting', timer })
+    this.#entries.set(id, { delivery, window, stage: 'waiting', timer, deviceId: '', messageId: '', expectsMore: false })
     window.waiting.add(id)
     this.#nudge()
     return id
@@ -201,24 +251,77 @@ export class EdgeLink implements Link {
 
   forget(id: number): void {
     const entry = this.#entries.get(id)
-    if (entry) this.#remove(id, entry)
+    if (!entry) return
+    this.#remove(id, entry)
+    if (entry.expectsMore) this.#expectLate(id, entry)
   }
 
   closeSession(request: Omit<CloseSession, 'closeId'>, timeoutMs: number): Promise<CloseAnswer> {
-    const closeId = ++this.#lastId
-    return new Promise((settle) => {
-      const timer = this.#options.clock.after(timeoutMs, () => this.#settleClose(closeId, 'unanswered'))
-      const close: Close = { request: { ...request, closeId }, settle, timer }
-      this.#closes.set(closeId, close)
-      this.#unsentCloses.push(close)
+    return this.#ask<CloseSessionResult>((closeId) => ({ close: { ...request, closeId } }), timeoutMs)
+  }
+
+  poke({ deviceId, sessionId }: SessionName, timeoutMs: number): Promise<PokeAnswer> {
+    return this.#ask<InboxReadyResult>((pokeId) => ({ poke: { deviceId, sessionId, pokeId } }), timeoutMs)
+  }
+
+  owePoke(session: SessionName): void {
+    if (this.#state === 'gone') return
+    this.#owed.set(session.sessionId, session)
+    if (this.#owed.size > owedCountMax) {
+      const oldest = this.#owed.keys().next().value
+      if (oldest !== undefined) this.#owed.delete(oldest)
+      this.#owedDropped.inc()
+    }
+    this.#payOwed()
+  }
+
+  #ask<Answer extends number>(frameOf: (id: number) => Ask['frame'], timeoutMs: number): Promise<Answer | 'unanswered' | 'gone'> {
+    const id = ++this.#lastId
+    return new Promise((resolve) => {
+      const timer = this.#options.clock.after(timeoutMs, () => this.#settleAsk(id, 'unanswered'))
+      const ask: Ask = { frame: frameOf(id), settle: (answer) => resolve(answer as Answer | 'unanswered' | 'gone'), timer }
+      this.#asks.set(id, ask)
+      this.#unsentAsks.push(ask)
       this.#nudge()
     })
+  }
+
+  /** Sends the owed pokes when a stream is open; else sees to it that one is opened when the back-off is over. */
+  #payOwed(): void {
+    if (this.#owed.size === 0 || this.#state === 'gone') return
+    if (this.#state === 'open') {
+      for (const session of this.#owed.values()) {
+        this.#owed.delete(session.sessionId)
+        // An answer of either kind pays it: a session that has ended leaves the mail to the one that registers next, which sees the hint.
+        void this.poke(session, owedPokeTimeoutMs).then((answer) => {
+          if (answer === 'unanswered') this.owePoke(session)
+        })
+      }
+      return
+    }
+    if (this.#state === 'opening' || this.#owedTimer !== undefined) return
+    const waitMs = this.#state === 'down' ? Math.max(0, this.#retryAt - this.#options.clock.monotonic()) + 1 : 1
+    this.#owedTimer = this.#options.clock.after(waitMs, () => {
+      this.#owedTimer = undefined
+      if (this.#owed.size > 0 && (this.#state === 'idle' || this.#state === 'down')) this.#open()
+    })
+  }
+
+  /** A written delivery is given up by who waited for it: its answer may still come on this stream. */
+  #expectLate(id: number, entry: Entry): void {
+    this.#late.set(id, { deviceId: entry.deviceId, messageId: entry.messageId })
+    if (this.#late.size <= lateCountMax) return
+    const oldest = this.#late.keys().next().value
+    if (oldest !== undefined) this.#late.delete(oldest)
   }
 
   /** Ends the stream and the connection; whatever is unanswered is lost. */
   close(): void {
     this.#ending = true
     this.#idleTimer?.cancel()
+    this.#owedTimer?.cancel()
+    this.#owedTimer = undefined
+    this.#owed.clear()
     this.#stream?.end()
     this.#loseAll('unreachable')
     this.#disconnect()
@@ -284,6 +387,7 @@ export class EdgeLink implements Link {
           this.#backoff.reset()
           this.#lastTraffic = clock.monotonic()
           this.#watchIdle(limits.idleTimeoutMs)
+          this.#payOwed()
           stream.wake()
         },
       })
@@ -308,7 +412,10 @@ export class EdgeLink implements Link {
       this.#retryAt = clock.monotonic() + this.#backoff.next()
     }
     if (this.#state !== 'idle' || this.#ending) this.#disconnect()
+    this.#late.clear()
+    if (gone) this.#owed.clear()
     this.#loseAll(gone ? 'gone' : 'unreachable')
+    this.#payOwed()
   }
 
   async *#requests(stream: Stream): AsyncGenerator<DeliverRequest> {
@@ -325,7 +432,7 @@ export class EdgeLink implements Link {
   #sendable(): boolean {
     const { limits } = this.#options
     return (
-      this.#unsentCloses.length > 0 ||
+      this.#unsentAsks.length > 0 ||
       (this.#high.waiting.size > 0 && this.#high.hasRoom(limits)) ||
       (this.#rest.waiting.size > 0 && this.#rest.hasRoom(limits))
     )
@@ -334,7 +441,7 @@ export class EdgeLink implements Link {
   /** Builds one frame of what may go out now, HIGH first. */
   #frame(): DeliverRequest {
     const { clock, limits } = this.#options
-    const closes = this.#unsentCloses.splice(0, frameCountMax)
+    const frames = this.#unsentAsks.splice(0, frameCountMax).map((ask) => ask.frame)
     const deliveries: Delivery[] = []
     let bytes = 0
     for (const window of [this.#high, this.#rest]) {
@@ -349,11 +456,18 @@ export class EdgeLink implements Link {
         window.count++
         window.bytes += entry.delivery.byteCount
         bytes += entry.delivery.byteCount
-        deliveries.push(entry.delivery.build(id))
+        const built = entry.delivery.build(id)
+        entry.deviceId = built.deviceId
+        entry.messageId = built.messageId
+        deliveries.push(built)
         entry.delivery.onSent()
       }
     }
-    return { deliveries, inboxReady: [], closeSessions: closes.map((close) => close.request) }
+    return {
+      deliveries,
+      inboxReady: frames.flatMap((frame) => ('poke' in frame ? [frame.poke] : [])),
+      closeSessions: frames.flatMap((frame) => ('close' in frame ? [frame.close] : [])),
+    }
   }
 
   #take(answer: DeliverResponse): void {
@@ -361,7 +475,7 @@ export class EdgeLink implements Link {
     for (const outcome of answer.outcomes) {
       const entry = this.#entries.get(outcome.deliveryId)
       if (!entry) {
-        this.#lateOutcomes.inc()
+        this.#takeLate(outcome)
         continue
       }
       if (entry.stage === 'sent') {
@@ -369,10 +483,25 @@ export class EdgeLink implements Link {
         entry.timer.cancel()
         this.#leaveWindow(entry)
       }
+      entry.expectsMore =
+        (outcome.kind === OutcomeKind.WRITTEN && !outcome.final) ||
+        (outcome.kind === OutcomeKind.ACKNOWLEDGED && entry.delivery.wantsResult)
       entry.delivery.onOutcome(outcome)
     }
-    for (const { closeId, result } of answer.closeSessionAnswers) this.#settleClose(closeId, result)
+    for (const { closeId, result } of answer.closeSessionAnswers) this.#settleAsk(closeId, result)
+    for (const { pokeId, result } of answer.inboxReadyAnswers) this.#settleAsk(pokeId, result)
     if (this.#sendable()) this.#stream?.wake()
+  }
+
+  /** An answer that nobody waits for: what was stored meanwhile must go, and the state be recorded. */
+  #takeLate(outcome: Outcome): void {
+    this.#lateOutcomes.inc()
+    const late = this.#late.get(outcome.deliveryId)
+    if (!late) return
+    const { kind } = outcome
+    if (kind !== OutcomeKind.ACKNOWLEDGED && kind !== OutcomeKind.NACKED && kind !== OutcomeKind.RESULT) return
+    if (kind !== OutcomeKind.ACKNOWLEDGED) this.#late.delete(outcome.deliveryId)
+    this.#options.onLateOutcome?.({ ...late, outcome })
   }
 
   #leaveWindow(entry: Entry): void {
@@ -406,17 +535,17 @@ export class EdgeLink implements Link {
       this.#remove(id, entry)
       entry.delivery.onLost(stage === 'waiting' ? unsent : 'unknown')
     }
-    for (const closeId of [...this.#closes.keys()]) this.#settleClose(closeId, unsent === 'gone' ? 'gone' : 'unanswered')
+    for (const id of [...this.#asks.keys()]) this.#settleAsk(id, unsent === 'gone' ? 'gone' : 'unanswered')
   }
 
-  #settleClose(closeId: number, answer: CloseAnswer): void {
-    const close = this.#closes.get(closeId)
-    if (!close) return
-    this.#closes.delete(closeId)
-    close.timer.cancel()
-    const place = this.#unsentCloses.indexOf(close)
-    if (place >= 0) this.#unsentCloses.splice(place, 1)
-    close.settle(answer)
+  #settleAsk(id: number, answer: number | 'unanswered' | 'gone'): void {
+    const ask = this.#asks.get(id)
+    if (!ask) return
+    this.#asks.delete(id)
+    ask.timer.cancel()
+    const place = this.#unsentAsks.indexOf(ask)
+    if (place >= 0) this.#unsentAsks.splice(place, 1)
+    ask.settle(answer)
   }
 
   /** Ends the stream once there has been no traffic for the idle time. */
@@ -425,7 +554,7 @@ export class EdgeLink implements Link {
     this.#idleTimer?.cancel()
     this.#idleTimer = clock.after(delayMs, () => {
       const restMs = this.#lastTraffic + limits.idleTimeoutMs - clock.monotonic()
-      if (restMs > 0 || this.#entries.size > 0 || this.#closes.size > 0) return this.#watchIdle(restMs > 0 ? restMs + 1 : 1_000)
+      if (restMs > 0 || this.#entries.size > 0 || this.#asks.size > 0) return this.#watchIdle(restMs > 0 ? restMs + 1 : 1_000)
       this.#ending = true
       this.#stream?.wake()
     })

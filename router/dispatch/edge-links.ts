@@ -3,7 +3,7 @@ import type { Clock } from '../../service-kit/clock.ts'
 import type { Log } from '../../service-kit/log.ts'
 import type { Metrics } from '../../service-kit/metrics.ts'
 import type { Random } from '../../service-kit/random.ts'
-import { defaultLinkLimits, EdgeLink, type EdgeLinkLimits, type Link } from './edge-link.ts'
+import { defaultLinkLimits, EdgeLink, type EdgeLinkLimits, type LateOutcome, type Link } from './edge-link.ts'
 
 /** What the links need. */
 export interface EdgeLinksOptions {
@@ -12,6 +12,8 @@ export interface EdgeLinksOptions {
   readonly log: Log
   readonly metrics: Metrics
   readonly limits?: EdgeLinkLimits
+  /** Hears the devices' answers to deliveries that nobody waits for any more. */
+  readonly onLateOutcome?: (late: LateOutcome) => void
 }
 
 /** The router's links, one per edge it has something for. */

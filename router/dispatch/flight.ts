@@ -1,4 +1,4 @@
-import { type Outcome, OutcomeKind } from '../../gen/push/internal/v1/edge.ts'
+import { type DeviceResult, type Outcome, OutcomeKind } from '../../gen/push/internal/v1/edge.ts'
 import type { QueuedMessage } from '../../gen/push/internal/v1/queue.ts'
 import { EdgeLeaseState, type SessionRoute, type SessionRow } from '../../gen/push/internal/v1/registry.ts'
 import { ConfirmLevel, type Message, MessageState, Priority, StateReason } from '../../gen/push/v1/message.ts'
@@ -10,10 +10,12 @@ import { buildDelivery } from './delivery.ts'
 import type { EdgeDirectory } from './edge-directory.ts'
 import type { Link } from './edge-link.ts'
 import type { EdgeLinks } from './edge-links.ts'
+import type { LateAnswers } from './late-answers.ts'
 import type { Lookups } from './lookups.ts'
 import type { OfflinePath } from './offline-path.ts'
 import { type DispatchEvent, type NextStep, nextStep, type Origin } from './outcomes.ts'
 import type { RouteCache } from './route-cache.ts'
+import type { StateRecorder } from './state-recorder.ts'
 
 /** When a message passed which part, in µs since the epoch; 0: it did not. */
 export interface Hops {
@@ -48,6 +50,11 @@ export interface FlightContext {
   readonly links: EdgeLinks
   readonly directory: EdgeDirectory
   readonly offlinePath: OfflinePath
+  readonly recorder: StateRecorder
+  /** Takes an answer that came while the message was being stored. */
+  readonly lateAnswers: LateAnswers
+  /** Most deliveries that may be unanswered on one edge's link, now. */
+  linkCap(): number
   /** How long a written message waits for its device's answer, in ms. */
   readonly ackTimeoutMs: number
   /** A call to the registry has failed (true), or answered again (false). */
@@ -74,7 +81,7 @@ export interface FlightOptions {
 }
 
 /** What a flight waits for. */
-type Stage = 'new' | 'looking-up' | 'pausing' | 'offered' | 'sent' | 'written' | 'storing' | 'settled'
+type Stage = 'new' | 'looking-up' | 'pausing' | 'offered' | 'sent' | 'written' | 'storing' | 'recording' | 'settled'
 
 const shortWaitMs = { min: 150, max: 500 }
 const backOffMs = { first: 50, cap: 1_000 }
@@ -103,6 +110,10 @@ export class Flight {
   #attempts = 0
   #sessionId = ''
   #detail = ''
+  #edgeFinal = false
+  #result: DeviceResult | undefined
+  /** The device's answer, when it came while the message was being stored. */
+  #answerWhileStoring: Outcome | undefined
   #handedOff = false
   #waitTimer: Timer | undefined
   #limitTimer: Timer | undefined
@@ -141,7 +152,7 @@ export class Flight {
 
   /** Ends a direct message with what is known now, because its caller waits no longer. Does nothing once settled. */
   endWait(): void {
-    if (this.#stage === 'settled' || this.#stage === 'storing') return
+    if (this.#isEnding()) return
     const written = this.#stage === 'written'
     this.#settle(
       written ? MessageState.WRITTEN : MessageState.DROPPED,
@@ -149,9 +160,13 @@ export class Flight {
     )
   }
 
+  #isEnding(): boolean {
+    return this.#stage === 'storing' || this.#stage === 'recording' || this.#stage === 'settled'
+  }
+
   /** Says what has happened; the table says what follows. */
   #happened(event: DispatchEvent): void {
-    if (this.#stage === 'settled' || this.#stage === 'storing') return
+    if (this.#isEnding()) return
     const step = nextStep(event, {
       origin: this.origin,
       confirm: this.#content.confirm,
@@ -185,9 +200,11 @@ export class Flight {
       case 'dead-letter':
         return void this.#deadLetter(step.reason)
       case 'refuse':
-        return this.#refuse(new PushError(step.reason, `the message is too large for the device's connection: ${this.#detail}`))
-      case 'not-yet':
-        throw new Error(`the outcome table has no row yet for ${step.what}`)
+        return this.#refuse(
+          step.reason === 'RATE_EXCEEDED'
+            ? new PushError(step.reason, "the device's edge has too much unanswered; try again", {}, { retryAfterMs: 1_000 })
+            : new PushError(step.reason, `the message is too large for the device's connection: ${this.#detail}`),
+        )
     }
   }
 
@@ -239,7 +256,7 @@ export class Flight {
 
   /** The registry does not answer: this says nothing about the device. The hold stops, and the call is made again after a wait. */
   #registryFailed(again: () => void): void {
-    if (this.#stage !== 'looking-up' && this.#stage !== 'storing') return
+    if (this.#stage === 'settled') return
     this.#registryFailsSince ??= this.#context.clock.monotonic()
     this.#context.registryFails(true)
     const waitMs = this.#waitMs('back-off')
@@ -261,10 +278,13 @@ export class Flight {
     const row = this.#row
     if (!row) return
     const { links, clock } = this.#context
+    const link = links.to(row)
+    if (link.unansweredCount >= this.#context.linkCap()) return this.#happened({ kind: 'LINK_FULL' })
     this.#stage = 'offered'
     this.#attempts++
-    this.#link = links.to(row)
-    this.#linkEntry = this.#link.deliver({
+    this.#link = link
+    this.#linkEntry = link.deliver({
+      wantsResult: this.#content.confirm === ConfirmLevel.RESULT,
       high: this.#content.priority === Priority.HIGH,
       byteCount: this.#content.payload.length + 512,
       build: (deliveryId) =>
@@ -298,7 +318,10 @@ export class Flight {
       this.#maybeWritten = true
     }
     if (outcome.answeredTime > 0) this.#hops.answered = outcome.answeredTime
+    if (outcome.result) this.#result = outcome.result
     const event = eventOf(outcome)
+    if (event.kind === 'WRITTEN') this.#edgeFinal = event.final
+    if (this.#stage === 'storing' && isAnswer(event)) this.#answerWhileStoring = outcome
     if (event.kind === 'NOT_CONNECTED' && row) {
       this.#context.cache.evict(row)
       this.#refused = row
@@ -354,7 +377,7 @@ export class Flight {
 
   #limitReached(): void {
     const { clock } = this.#context
-    if (this.#stage === 'settled' || this.#stage === 'storing') return
+    if (this.#isEnding()) return
     const direct = this.origin === 'direct'
     // What the device may be about to answer is not judged by the clock: its outcome, or the end of the wait for it, comes soon.
     if ((this.#stage === 'sent' || this.#stage === 'written') && !direct) {
@@ -381,12 +404,29 @@ export class Flight {
 
   async #store(reason: StateReason): Promise<void> {
     if (this.#isExpired()) return this.#settle(MessageState.EXPIRED)
-    this.#leaveLink()
+    // The link goes on listening: an answer that comes while the message is being stored takes it out again.
+    if (this.#stage !== 'written') this.#leaveLink()
     this.#stage = 'storing'
+    this.#waitTimer?.cancel()
     this.#handOff()
+    const { offlinePath, lateAnswers } = this.#context
+    const message = this.#maybeWritten ? { ...this.message, attempt: this.message.attempt + 1 } : this.message
     try {
-      const end = await this.#context.offlinePath.store(this.message, this.deviceId, reason)
-      this.#settle(end.state, end.reason)
+      const end = await offlinePath.store(message, this.deviceId, reason, this.#holdEndsAt)
+      const answer = this.#answerWhileStoring
+      if (this.#registryFailsSince !== undefined) this.#registryAnswered()
+      this.#settle(end.state, end.reason, () =>
+        answer === undefined
+          ? Promise.resolve()
+          : lateAnswers.take({
+              deviceId: this.deviceId,
+              messageId: this.message.messageId,
+              kind: answer.kind,
+              answeredTime: answer.answeredTime,
+              detail: answer.detail,
+              result: answer.result,
+            }),
+      )
     } catch (cause) {
       if (this.origin === 'direct') {
         return this.#refuse(new PushError('REGISTRY_UNAVAILABLE', 'the message could not be stored', {}, { cause }))
@@ -408,9 +448,15 @@ export class Flight {
     }
   }
 
-  #settle(state: MessageState, reason: StateReason = StateReason.UNSPECIFIED): void {
-    if (!this.#end()) return
-    this.#options.onSettled({
+  /** The message has no next step: its receipt is written before it counts as finished. `after` runs when the receipt is written. */
+  #settle(state: MessageState, reason: StateReason = StateReason.UNSPECIFIED, after?: () => Promise<void>): void {
+    if (this.#stage === 'settled' || this.#stage === 'recording') return
+    this.#stage = 'recording'
+    this.#leaveLink()
+    this.#waitTimer?.cancel()
+    this.#limitTimer?.cancel()
+    this.#handOff()
+    const settlement: Settlement = {
       state,
       reason,
       detail: this.#detail,
@@ -418,7 +464,31 @@ export class Flight {
       sessionId: this.#sessionId,
       attemptCount: this.#attempts,
       hops: this.#hops,
-    })
+    }
+    void this.#record(settlement, after)
+  }
+
+  async #record(settlement: Settlement, after: (() => Promise<void>) | undefined): Promise<void> {
+    const { recorder } = this.#context
+    const direct = this.origin === 'direct'
+    try {
+      await recorder.record(
+        this.message,
+        this.deviceId,
+        { ...settlement, edgeFinal: this.#edgeFinal, result: this.#result },
+        { returnedByDirectCall: direct },
+      )
+      await after?.()
+    } catch (cause) {
+      if (direct) {
+        return this.#refuse(
+          new PushError('REGISTRY_UNAVAILABLE', 'what became of the message could not be recorded', {}, { cause }),
+        )
+      }
+      return this.#registryFailed(() => void this.#record(settlement, after))
+    }
+    if (this.#registryFailsSince !== undefined) this.#context.registryFails(false)
+    if (this.#end()) this.#options.onSettled(settlement)
   }
 
   #refuse(error: PushError): void {
@@ -436,12 +506,17 @@ export class Flight {
   }
 }
 
+/** Whether it is the device that speaks: then the message is done. */
+function isAnswer(event: DispatchEvent): boolean {
+  return event.kind === 'ACKNOWLEDGED' || event.kind === 'NACKED' || event.kind === 'RESULT'
+}
+
 function isSameRow(row: SessionRow, other: SessionRow | undefined): boolean {
   return row.sessionId === other?.sessionId && row.epoch === other.epoch && row.edgeId === other.edgeId
 }
 
 /** What an outcome means to the table. A kind that this version does not know counts as not connected: the device is looked up again. */
-function eventOf(outcome: Outcome): DispatchEvent {
+export function eventOf(outcome: Outcome): DispatchEvent {
   switch (outcome.kind) {
     case OutcomeKind.WRITTEN:
       return { kind: 'WRITTEN', final: outcome.final }

@@ -1,6 +1,15 @@
 import { describe, expect, test } from 'vitest'
+import { FlushStop } from '../../gen/push/internal/v1/uplink.ts'
 import { ConfirmLevel, MessageState, StateReason } from '../../gen/push/v1/message.ts'
-import { type DispatchEvent, moveCountMax, type NextStep, nextStep, type Situation } from './outcomes.ts'
+import {
+  type DispatchEvent,
+  type InboxStep,
+  moveCountMax,
+  type NextStep,
+  nextInboxStep,
+  nextStep,
+  type Situation,
+} from './outcomes.ts'
 
 const queued: Situation = {
   origin: 'queue',
@@ -66,8 +75,10 @@ const table: Row[] = [
   ['closed after writing, ttl 0', { kind: 'CLOSED_UNACKNOWLEDGED' }, { ...written, nowOrNever: true }, drop(StateReason.UNKNOWN)],
   ['slow consumer', { kind: 'SLOW_CONSUMER' }, queued, store(StateReason.SLOW_CONSUMER)],
   ['slow consumer, ttl 0', { kind: 'SLOW_CONSUMER' }, nowOrNever, drop(StateReason.SLOW_CONSUMER)],
-  ['rate limited', { kind: 'RATE_LIMITED' }, queued, { step: 'not-yet', what: 'rates per device' }],
-  ['link over its cap', { kind: 'LINK_FULL' }, queued, { step: 'not-yet', what: 'a cap on what is unanswered per edge link' }],
+  ['rate limited', { kind: 'RATE_LIMITED' }, queued, store(StateReason.RATE_LIMITED)],
+  ['rate limited, ttl 0', { kind: 'RATE_LIMITED' }, nowOrNever, drop(StateReason.RATE_LIMITED)],
+  ['link over its cap', { kind: 'LINK_FULL' }, queued, store(StateReason.UNREACHABLE)],
+  ['link over its cap, direct', { kind: 'LINK_FULL' }, direct, { step: 'refuse', reason: 'RATE_EXCEEDED' }],
   ['another account is logged in', { kind: 'ACCOUNT_MISMATCH' }, queued, drop(StateReason.ACCOUNT_MISMATCH)],
   ['expired at the edge', { kind: 'EXPIRED' }, queued, finish(MessageState.EXPIRED)],
   ['expired here', { kind: 'DEADLINE_PASSED' }, queued, finish(MessageState.EXPIRED)],
@@ -97,9 +108,9 @@ describe('the outcome table', () => {
     expect(nextStep(event, situation)).toEqual(step)
   })
 
-  test('a message published directly takes the same steps as a queued one, but for a payload that is too large', () => {
+  test('a message published directly takes the same steps as a queued one, but where the publisher is told', () => {
     for (const [, event, situation, step] of table) {
-      if (situation.origin !== 'queue' || event.kind === 'TOO_LARGE') continue
+      if (situation.origin !== 'queue' || event.kind === 'TOO_LARGE' || event.kind === 'LINK_FULL') continue
       expect(nextStep(event, { ...situation, origin: 'direct' })).toEqual(step)
     }
   })
@@ -118,8 +129,45 @@ describe('the outcome table', () => {
       }
     }
   })
+})
 
-  test('deliveries from the inbox have a named not-yet in every line', () => {
-    for (const [, event, situation] of table) expect(nextStep(event, { ...situation, origin: 'inbox' }).step).toBe('not-yet')
+describe('the column for messages from the inbox', () => {
+  const acknowledged = ConfirmLevel.ACKNOWLEDGED
+  const remove = (state: MessageState, reason: StateReason = StateReason.UNSPECIFIED): InboxStep => ({
+    step: 'remove',
+    state,
+    reason,
+  })
+  const stop = (why: FlushStop): InboxStep => ({ step: 'stop', why })
+  const rows: [line: string, event: DispatchEvent, confirm: ConfirmLevel, step: InboxStep][] = [
+    ['written, answer wanted', { kind: 'WRITTEN', final: false }, acknowledged, { step: 'await-answer' }],
+    ['written, WRITTEN wanted', { kind: 'WRITTEN', final: false }, ConfirmLevel.WRITTEN, remove(MessageState.WRITTEN)],
+    ['written to a device that cannot acknowledge', { kind: 'WRITTEN', final: true }, acknowledged, remove(MessageState.WRITTEN)],
+    ['acknowledged', { kind: 'ACKNOWLEDGED' }, acknowledged, remove(MessageState.ACKNOWLEDGED)],
+    ['result ok', { kind: 'RESULT', ok: true }, ConfirmLevel.RESULT, remove(MessageState.COMPLETED)],
+    ['result failed', { kind: 'RESULT', ok: false }, ConfirmLevel.RESULT, remove(MessageState.FAILED, StateReason.RESULT_FAILED)],
+    ['nacked', { kind: 'NACKED' }, acknowledged, remove(MessageState.FAILED, StateReason.NACKED)],
+    [
+      'another account is logged in',
+      { kind: 'ACCOUNT_MISMATCH' },
+      acknowledged,
+      remove(MessageState.DROPPED, StateReason.ACCOUNT_MISMATCH),
+    ],
+    ['expired at the edge', { kind: 'EXPIRED' }, acknowledged, remove(MessageState.EXPIRED)],
+    ['expired here', { kind: 'DEADLINE_PASSED' }, acknowledged, remove(MessageState.EXPIRED)],
+    ['replaced', { kind: 'REPLACED' }, acknowledged, remove(MessageState.REPLACED)],
+    ['too large', { kind: 'TOO_LARGE' }, acknowledged, { step: 'dead-letter', reason: StateReason.TOO_LARGE }],
+    ['no answer in time', { kind: 'ACK_TIMEOUT' }, acknowledged, { step: 'leave' }],
+    ['not connected', { kind: 'NOT_CONNECTED' }, acknowledged, stop(FlushStop.NOT_CONNECTED)],
+    ['closed after writing', { kind: 'CLOSED_UNACKNOWLEDGED' }, acknowledged, stop(FlushStop.NOT_CONNECTED)],
+    ['edge gone', { kind: 'EDGE_GONE' }, acknowledged, stop(FlushStop.NOT_CONNECTED)],
+    ['slow consumer', { kind: 'SLOW_CONSUMER' }, acknowledged, stop(FlushStop.SLOW_CONSUMER)],
+    ['rate limited', { kind: 'RATE_LIMITED' }, acknowledged, stop(FlushStop.RATE_LIMITED)],
+    ['link over its cap', { kind: 'LINK_FULL' }, acknowledged, stop(FlushStop.ROUTER)],
+    ['unknown', { kind: 'UNKNOWN' }, acknowledged, stop(FlushStop.ROUTER)],
+    ['unreachable', { kind: 'UNREACHABLE' }, acknowledged, stop(FlushStop.ROUTER)],
+  ]
+  test.each(rows)('%s', (_line, event, confirm, step) => {
+    expect(nextInboxStep(event, confirm)).toEqual(step)
   })
 })

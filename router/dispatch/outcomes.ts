@@ -1,7 +1,8 @@
+import { FlushStop } from '../../gen/push/internal/v1/uplink.ts'
 import { ConfirmLevel, MessageState, StateReason } from '../../gen/push/v1/message.ts'
 
-/** Where a message came from: the queue, a publisher that waits, or the device's inbox. */
-export type Origin = 'queue' | 'direct' | 'inbox'
+/** Where a message came from: the queue, or a publisher that waits. What comes from an inbox has a table of its own. */
+export type Origin = 'queue' | 'direct'
 
 /** What has just happened to a message on its way to one device. The first twelve are what edges say; the rest is what the router sees itself. */
 export type DispatchEvent =
@@ -68,10 +69,21 @@ export type NextStep =
   | { readonly step: 'finish'; readonly state: MessageState; readonly reason: StateReason }
   /** It can be delivered to nobody: put it where operators see it. */
   | { readonly step: 'dead-letter'; readonly reason: StateReason }
-  /** Tell the publisher that waits that the message itself is at fault. */
-  | { readonly step: 'refuse'; readonly reason: 'PAYLOAD_TOO_LARGE' }
-  /** A row of the table that comes with a later version. Reaching it is a defect. */
-  | { readonly step: 'not-yet'; readonly what: string }
+  /** Tell the publisher that waits that the message itself is at fault, or that the edge has too much to do. */
+  | { readonly step: 'refuse'; readonly reason: 'PAYLOAD_TOO_LARGE' | 'RATE_EXCEEDED' }
+
+/** What to do next with a message that came from the inbox: its row is still there, so nothing is ever stored again. */
+export type InboxStep =
+  /** Wait for the device's answer, at most the acknowledgement timeout. */
+  | { readonly step: 'await-answer' }
+  /** It is final: record it, then remove the entry. */
+  | { readonly step: 'remove'; readonly state: MessageState; readonly reason: StateReason }
+  /** It can be delivered to nobody: put it where operators see it, record it, remove the entry. */
+  | { readonly step: 'dead-letter'; readonly reason: StateReason }
+  /** Written, and the device has not answered: the entry stays, and the flush goes on without it. */
+  | { readonly step: 'leave' }
+  /** The flush ends here; the entry stays. */
+  | { readonly step: 'stop'; readonly why: FlushStop }
 
 /** How many different routes may answer NOT_CONNECTED before the device counts as unreachable. */
 export const moveCountMax = 3
@@ -80,7 +92,6 @@ export const moveCountMax = 3
  * The outcome table: decides what follows an event. Pure; every line has a test row in `outcomes.test.ts`.
  */
 export function nextStep(event: DispatchEvent, situation: Situation): NextStep {
-  if (situation.origin === 'inbox') return { step: 'not-yet', what: 'deliveries from the inbox' }
   switch (event.kind) {
     case 'WRITTEN':
       return event.final || situation.confirm === ConfirmLevel.WRITTEN ? finish(MessageState.WRITTEN) : { step: 'await-answer' }
@@ -98,9 +109,12 @@ export function nextStep(event: DispatchEvent, situation: Situation): NextStep {
     case 'SLOW_CONSUMER':
       return store(situation, StateReason.SLOW_CONSUMER)
     case 'RATE_LIMITED':
-      return { step: 'not-yet', what: 'rates per device' }
+      return store(situation, StateReason.RATE_LIMITED)
     case 'LINK_FULL':
-      return { step: 'not-yet', what: 'a cap on what is unanswered per edge link' }
+      // One edge that does not answer must not use up what all edges share.
+      return situation.origin === 'direct'
+        ? { step: 'refuse', reason: 'RATE_EXCEEDED' }
+        : store(situation, StateReason.UNREACHABLE)
     case 'ACCOUNT_MISMATCH':
       return drop(StateReason.ACCOUNT_MISMATCH)
     case 'EXPIRED':
@@ -131,6 +145,52 @@ export function nextStep(event: DispatchEvent, situation: Situation): NextStep {
     case 'DEADLINE_PASSED':
       return finish(MessageState.EXPIRED)
   }
+}
+
+/**
+ * The outcome table's column for messages from the inbox. Only what an edge says, and the end of the waiting, can happen to them.
+ */
+export function nextInboxStep(event: DispatchEvent, confirm: ConfirmLevel): InboxStep {
+  switch (event.kind) {
+    case 'WRITTEN':
+      return event.final || confirm === ConfirmLevel.WRITTEN ? remove(MessageState.WRITTEN) : { step: 'await-answer' }
+    case 'ACKNOWLEDGED':
+      return remove(MessageState.ACKNOWLEDGED)
+    case 'RESULT':
+      return event.ok ? remove(MessageState.COMPLETED) : remove(MessageState.FAILED, StateReason.RESULT_FAILED)
+    case 'NACKED':
+      return remove(MessageState.FAILED, StateReason.NACKED)
+    case 'ACCOUNT_MISMATCH':
+      return remove(MessageState.DROPPED, StateReason.ACCOUNT_MISMATCH)
+    case 'EXPIRED':
+    case 'DEADLINE_PASSED':
+      return remove(MessageState.EXPIRED)
+    case 'REPLACED':
+      return remove(MessageState.REPLACED)
+    case 'TOO_LARGE':
+      return { step: 'dead-letter', reason: StateReason.TOO_LARGE }
+    case 'ACK_TIMEOUT':
+      return { step: 'leave' }
+    case 'NOT_CONNECTED':
+    case 'CLOSED_UNACKNOWLEDGED':
+    case 'EDGE_GONE':
+    case 'NO_ROUTE':
+      return { step: 'stop', why: FlushStop.NOT_CONNECTED }
+    case 'SLOW_CONSUMER':
+      return { step: 'stop', why: FlushStop.SLOW_CONSUMER }
+    case 'RATE_LIMITED':
+      return { step: 'stop', why: FlushStop.RATE_LIMITED }
+    case 'LINK_FULL':
+    case 'UNKNOWN':
+    case 'UNREACHABLE':
+    case 'HOLD_ENDED':
+    case 'ROUTE_FOUND':
+      return { step: 'stop', why: FlushStop.ROUTER }
+  }
+}
+
+function remove(state: MessageState, reason: StateReason = StateReason.UNSPECIFIED): InboxStep {
+  return { step: 'remove', state, reason }
 }
 
 function finish(state: MessageState, reason: StateReason = StateReason.UNSPECIFIED): NextStep {

@@ -1,6 +1,9 @@
-import { type Outcome, OutcomeKind } from '../../../gen/push/internal/v1/edge.ts'
+import { InboxReadyResult, type Outcome, OutcomeKind } from '../../../gen/push/internal/v1/edge.ts'
+import type { InboxEntry } from '../../../gen/push/internal/v1/inbox.ts'
+import type { Receipt } from '../../../gen/push/internal/v1/queue.ts'
 import { QueuedMessage } from '../../../gen/push/internal/v1/queue.ts'
 import { EdgeLeaseState, type SessionRow } from '../../../gen/push/internal/v1/registry.ts'
+import type { LateAnswer } from '../../../gen/push/internal/v1/uplink.ts'
 import { type Message, Priority } from '../../../gen/push/v1/message.ts'
 import { PushError } from '../../../service-kit/errors.ts'
 import { createMetrics } from '../../../service-kit/metrics.ts'
@@ -10,11 +13,14 @@ import { SteeredClock } from '../../../service-kit/testing/steered-clock.ts'
 import { checkMessage } from '../../api/message-check.ts'
 import type { Lane, MessageQueue, PartitionLease, QueueRecord } from '../../queue/message-queue.ts'
 import { createDispatcher, type DispatchLimits } from '../dispatcher.ts'
-import type { Link, LinkDelivery, LinkState } from '../edge-link.ts'
+import type { Link, LinkDelivery, LinkState, PokeAnswer, SessionName } from '../edge-link.ts'
 import type { EdgeLinks } from '../edge-links.ts'
+import type { Inbox } from '../inbox.ts'
 import type { FoundRoutes, Lookups } from '../lookups.ts'
-import { droppingOfflinePath } from '../offline-path.ts'
+import { createOfflinePath } from '../offline-path.ts'
 import { createRouteCache } from '../route-cache.ts'
+import { reasonName, stateName } from '../state-names.ts'
+import { createStateRecorder } from '../state-recorder.ts'
 
 /** One delivery that has reached a scripted link. */
 export interface Offered {
@@ -55,6 +61,21 @@ export class ScriptedLink implements Link {
 
   closeSession(): Promise<'unanswered'> {
     return Promise.resolve('unanswered')
+  }
+
+  /** What pokes are answered, one after the other; the last one again and again. */
+  pokeAnswers: PokeAnswer[] = [InboxReadyResult.ACCEPTED]
+  readonly poked: string[] = []
+  readonly owed: string[] = []
+  unansweredCount = 0
+
+  poke({ sessionId }: SessionName): Promise<PokeAnswer> {
+    this.poked.push(sessionId)
+    return Promise.resolve((this.pokeAnswers.length > 1 ? this.pokeAnswers.shift() : this.pokeAnswers[0]) ?? 'unanswered')
+  }
+
+  owePoke({ sessionId }: SessionName): void {
+    this.owed.push(sessionId)
   }
 
   /** The newest delivery of a message that is still waited for. */
@@ -171,14 +192,71 @@ export function dispatchBench(limits: Partial<DispatchLimits> = {}) {
       deadLetters.push({ key, value })
     },
   }
+  /** What is in the inboxes, what is recorded, and what late answers came; `fails` makes the next calls fail. */
+  const inboxes = {
+    entries: [] as InboxEntry[],
+    full: false,
+    fails: 0,
+    evictions: [] as { entry: InboxEntry; replaced: boolean }[],
+  }
+  const receipts = { recorded: [] as Receipt[], fails: 0 }
+  const late: LateAnswer[] = []
+  const steps: string[] = []
+  const inbox: Inbox = {
+    async store(entry) {
+      if (inboxes.fails-- > 0) throw new PushError('REGISTRY_UNAVAILABLE', 'down')
+      steps.push('store')
+      if (!inboxes.full) inboxes.entries.push(entry)
+      const evictions = inboxes.evictions.splice(0)
+      return { result: inboxes.full ? { $case: 'full', value: {} } : { $case: 'stored', value: {} }, evictions }
+    },
+    read: async (deviceId) => ({ entries: inboxes.entries.filter((entry) => entry.deviceId === deviceId), replaced: [] }),
+    async remove({ messageId }) {
+      inboxes.entries = inboxes.entries.filter((entry) => entry.message?.messageId !== messageId)
+    },
+  }
+  const recorder = createStateRecorder(
+    {
+      async record(receipt) {
+        if (receipts.fails-- > 0) throw new PushError('REGISTRY_UNAVAILABLE', 'down')
+        receipts.recorded.push(receipt)
+      },
+    },
+    clock,
+  )
+  const directory = { get: () => undefined, liveCount: () => 1, known: true, close: () => undefined }
   const dispatcher = createDispatcher({
     queue,
     topicOf: (lane) => `push.${lane}`,
     cache,
     lookups,
     links: edgeLinks,
-    directory: { get: () => undefined, liveCount: () => 1, known: true, close: () => undefined },
-    offlinePath: droppingOfflinePath,
+    directory,
+    recorder,
+    lateAnswers: {
+      async take(answer) {
+        late.push(answer)
+      },
+      takeSoon: (answer) => late.push(answer),
+    },
+    offlinePath: createOfflinePath({
+      inbox,
+      recorder,
+      lookups: {
+        ...lookups,
+        find(deviceId, how) {
+          if (steps.length > 0) steps.push('read sessions')
+          return lookups.find(deviceId, how)
+        },
+      },
+      links: edgeLinks,
+      directory,
+      clock,
+      random,
+      log,
+      metrics,
+      pokeTimeoutMs: 15_000,
+    }),
     limits: { holdTimeMs: 60_000, ackTimeoutMs: 10_000, inFlightMax: 100, directInFlightMax: 10, ...limits },
     clock,
     random,
@@ -241,6 +319,18 @@ export function dispatchBench(limits: Partial<DispatchLimits> = {}) {
     registry,
     unregistered,
     deadLetters,
+    inboxes,
+    recorder,
+    links: edgeLinks,
+    receipts,
+    late,
+    /** The order of what the offline path did. */
+    steps,
+    /** What was recorded, as `id STATE REASON`, in order. */
+    recorded: () =>
+      receipts.recorded.map(({ messageId, outcome }) =>
+        `${messageId} ${stateName(outcome?.state ?? 0)} ${reasonName(outcome?.reason ?? 0)}`.trim(),
+      ),
     dispatcher,
     connect,
     link,
