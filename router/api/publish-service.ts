@@ -9,6 +9,7 @@ import {
 } from '../../gen/push/v1/publish.ts'
 import { remainingCallMs } from '../../service-kit/call-deadline.ts'
 import type { Clock } from '../../service-kit/clock.ts'
+import type { DrainContext } from '../../service-kit/drain-middleware.ts'
 import { PushError } from '../../service-kit/errors.ts'
 import type { Metrics } from '../../service-kit/metrics.ts'
 import { timestampFromMicros } from '../../service-kit/time.ts'
@@ -17,6 +18,7 @@ import type { Hops, Settlement } from '../dispatch/flight.ts'
 import type { Lane, MessageQueue } from '../queue/message-queue.ts'
 import type { Acceptance } from './acceptance.ts'
 import { checkMessage, notYet } from './message-check.ts'
+import type { MessageQueries } from './message-queries.ts'
 
 /** What the service needs. */
 export interface PublishServiceOptions {
@@ -25,6 +27,8 @@ export interface PublishServiceOptions {
   readonly acceptance: Acceptance
   readonly clock: Clock
   readonly metrics: Metrics
+  /** Answers the calls about messages published before. Unset: they are NOT_IMPLEMENTED. */
+  readonly queries?: MessageQueries
 }
 
 /** Longest time in ms that a direct call may take, whatever its caller's deadline. */
@@ -38,8 +42,8 @@ const laneByPriority = { [Priority.HIGH]: 'high', [Priority.NORMAL]: 'normal', [
 >
 
 /** Takes messages from publishers. */
-export function createPublishService(options: PublishServiceOptions): PublishServiceImplementation {
-  const { queue, dispatcher, acceptance, clock, metrics } = options
+export function createPublishService(options: PublishServiceOptions): PublishServiceImplementation<DrainContext> {
+  const { queue, dispatcher, acceptance, clock, metrics, queries = noQueries } = options
   const published = metrics.counter('push_router_published_total', 'Messages taken from publishers', ['mode', 'priority'])
   // Until publishers have identities every one is the same principal.
   const principal = 'anonymous'
@@ -88,17 +92,23 @@ export function createPublishService(options: PublishServiceOptions): PublishSer
     async *publishStream() {
       throw notYet('PublishStream')
     },
-    async getMessage() {
-      throw notYet('GetMessage')
-    },
-    // biome-ignore lint/correctness/useYield: as above
-    async *watchMessage() {
-      throw notYet('WatchMessage')
-    },
-    async cancelMessage() {
-      throw notYet('CancelMessage')
-    },
+    getMessage: (request, context) => queries.getMessage(request, context),
+    watchMessage: (request, context) => queries.watchMessage(request, context),
+    cancelMessage: (request, context) => queries.cancelMessage(request, context),
   }
+}
+
+const noQueries: MessageQueries = {
+  async getMessage() {
+    throw notYet('GetMessage')
+  },
+  // biome-ignore lint/correctness/useYield: it ends with the error before anything is told
+  async *watchMessage() {
+    throw notYet('WatchMessage')
+  },
+  async cancelMessage() {
+    throw notYet('CancelMessage')
+  },
 }
 
 function answer(queued: QueuedMessage, state: MessageState, settlement: Settlement | undefined): PublishResponse {

@@ -45,6 +45,8 @@ export async function startReceiptRegistry() {
     getCount: 0,
     /** What calls fail with. */
     fails: undefined as PushError | undefined,
+    /** Only recording fails. */
+    refusesRecords: false,
     /** Calls wait for it. */
     gate: Promise.resolve(),
     /** Receipts of this message are malformed. */
@@ -70,6 +72,7 @@ export async function startReceiptRegistry() {
       adding.add(ReceiptServiceDefinition, {
         async record({ receipts }) {
           await turn()
+          if (state.refusesRecords) throw new PushError('REGISTRY_UNAVAILABLE', 'no records now')
           state.batches.push(receipts.length)
           if (receipts.some(({ messageId }) => messageId === state.malformed)) {
             throw new PushError('INVALID_REQUEST', 'receipts hold a malformed one')

@@ -1,0 +1,143 @@
+import { InboxServiceDefinition } from '../../gen/push/internal/v1/inbox.ts'
+import type { Receipt } from '../../gen/push/internal/v1/queue.ts'
+import { ReceiptServiceDefinition } from '../../gen/push/internal/v1/receipts.ts'
+import { MessageState, StateReason } from '../../gen/push/v1/message.ts'
+import type { DeviceOutcome, PublishServiceImplementation } from '../../gen/push/v1/publish.ts'
+import type { Clock } from '../../service-kit/clock.ts'
+import type { DrainContext } from '../../service-kit/drain-middleware.ts'
+import { PushError } from '../../service-kit/errors.ts'
+import type { GrpcConnection } from '../../service-kit/grpc-client.ts'
+import type { Log } from '../../service-kit/log.ts'
+import type { Metrics } from '../../service-kit/metrics.ts'
+import type { Random } from '../../service-kit/random.ts'
+import { microsFromTimestamp, timestampFromMicros } from '../../service-kit/time.ts'
+import type { Receipts } from '../dispatch/receipts.ts'
+import { deviceOutcomes, expireTimeOf } from './message-state.ts'
+import { createMessageWatches } from './message-watches.ts'
+
+/** What the calls about messages need. */
+export interface MessageQueriesOptions {
+  readonly registry: GrpcConnection
+  readonly receipts: Receipts
+  readonly clock: Clock
+  readonly random: Random
+  readonly log: Log
+  readonly metrics: Metrics
+  /** Deadline of one call to the registry in ms. */
+  readonly callDeadlineMs: number
+  /** Watches at once; above it they are refused. */
+  readonly watchCountMax: number
+}
+
+/** The calls about messages that were published before; a part of `PublishService`. */
+export type MessageQueries = Pick<PublishServiceImplementation<DrainContext>, 'getMessage' | 'watchMessage' | 'cancelMessage'>
+
+/** Entries that one call to the registry removes at most. */
+const removeCountMax = 1_000
+
+const messageIdPattern = /^[0-9a-f]{8}-[0-9a-f]{4}-[78][0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/
+
+/** Answers what became of messages, follows them and takes them back. It owns nothing that must be closed: watches end with the server. */
+export function createMessageQueries(options: MessageQueriesOptions): MessageQueries {
+  const { registry, receipts, clock, log, metrics, callDeadlineMs } = options
+  const receiptClient = registry.client(ReceiptServiceDefinition)
+  const inboxClient = registry.client(InboxServiceDefinition)
+  const cancelled = metrics.counter('push_router_cancelled_total', 'Messages taken back from inboxes')
+  const watches = createMessageWatches({ ...options, countMax: options.watchCountMax, read: readReceipts, unknown })
+
+  async function readReceipts(messageId: string): Promise<Receipt[]> {
+    try {
+      return (await receiptClient.get({ messageId }, { deadlineMs: callDeadlineMs })).receipts
+    } catch (cause) {
+      throw new PushError('REGISTRY_UNAVAILABLE', 'the registry does not answer; try again', {}, { cause })
+    }
+  }
+
+  /** Removes what is stored, each entry at its own accept time, then records that. In this order a repeat finishes what was begun. */
+  async function takeBack(stored: readonly Receipt[]): Promise<Receipt[]> {
+    const entries = stored.map((receipt) => ({
+      deviceId: receipt.deviceId,
+      messageId: receipt.messageId,
+      acceptTime: acceptTimeOf(receipt),
+    }))
+    try {
+      for (let from = 0; from < entries.length; from += removeCountMax) {
+        await inboxClient.remove({ entries: entries.slice(from, from + removeCountMax) }, { deadlineMs: callDeadlineMs })
+      }
+    } catch (cause) {
+      throw new PushError(
+        'REGISTRY_UNAVAILABLE',
+        'the registry does not answer, so not everything is taken back; repeat',
+        {},
+        { cause },
+      )
+    }
+    const taken = stored.map((receipt) => cancellationOf(receipt, clock.nowMicros()))
+    await Promise.all(taken.map((receipt) => receipts.record(receipt)))
+    cancelled.inc(taken.length)
+    return taken
+  }
+
+  return {
+    async getMessage({ messageId }) {
+      requireMessageId(messageId)
+      const found = await readReceipts(messageId)
+      if (found.length === 0) throw unknown(messageId)
+      return {
+        messageId,
+        devices: deviceOutcomes(found, clock.nowMicros()),
+        expireTime: timestampFromMicros(expireTimeOf(found)),
+      }
+    },
+    watchMessage({ messageId }, context) {
+      // Begins anew on another router without loss, so draining may cut it.
+      context.abortOnTerminate()
+      requireMessageId(messageId)
+      return watches.watch(messageId, context.signal)
+    },
+    async cancelMessage({ messageId }) {
+      requireMessageId(messageId)
+      const found = await readReceipts(messageId)
+      const now = deviceOutcomes(found, clock.nowMicros())
+      const stored = now.filter(isStored).flatMap(({ deviceId }) => storedReceiptOf(found, deviceId))
+      if (stored.length === 0) return { removedCount: 0, devices: now }
+      const taken = await takeBack(stored)
+      log.info('message taken back', { message_id: messageId, device_count: taken.length })
+      return { removedCount: taken.length, devices: deviceOutcomes([...found, ...taken], clock.nowMicros()) }
+    },
+  }
+}
+
+function unknown(messageId: string): PushError {
+  return new PushError(
+    'MESSAGE_UNKNOWN',
+    `nothing is recorded of message ${messageId}: it may still be queued, may have been published with receipts NONE, or its receipts are past their time`,
+    { message_id: messageId },
+  )
+}
+
+function requireMessageId(messageId: string): void {
+  if (messageIdPattern.test(messageId)) return
+  const description = 'must be a message id as Publish answers it, such as 0197c2d4-5e6f-7a81-92b3-c4d5e6f70819'
+  throw new PushError('INVALID_REQUEST', `message_id ${description}`, {}, { violations: [{ field: 'message_id', description }] })
+}
+
+function isStored({ outcome }: DeviceOutcome): boolean {
+  return outcome?.state === MessageState.STORED
+}
+
+function storedReceiptOf(found: readonly Receipt[], deviceId: string): Receipt[] {
+  return found.filter((one) => one.deviceId === deviceId && one.outcome?.state === MessageState.STORED).slice(0, 1)
+}
+
+function acceptTimeOf({ messageId, outcome }: Receipt): number {
+  const accepted = outcome?.hops?.accepted
+  if (!accepted) throw new Error(`the receipt that message ${messageId} is stored has no accept time`)
+  return microsFromTimestamp(accepted)
+}
+
+function cancellationOf(stored: Receipt, time: number): Receipt {
+  const { outcome } = stored
+  if (!outcome) throw new Error(`the receipt of message ${stored.messageId} has no outcome`)
+  return { ...stored, time, outcome: { ...outcome, state: MessageState.CANCELLED, reason: StateReason.UNSPECIFIED, detail: '' } }
+}
