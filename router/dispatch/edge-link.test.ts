@@ -15,8 +15,9 @@ import { silentLog } from '../../service-kit/log.ts'
 import { createMetrics } from '../../service-kit/metrics.ts'
 import { systemRandom } from '../../service-kit/random.ts'
 import { buildDelivery } from './delivery.ts'
-import { defaultLinkLimits, EdgeLink, type EdgeLinkLimits, type LinkDelivery } from './edge-link.ts'
+import { EdgeLink } from './edge-link.ts'
 import { createEdgeLinks } from './edge-links.ts'
+import { defaultLinkLimits, type EdgeLinkLimits, type LinkDelivery } from './link.ts'
 import { emptyMessage } from './testing/dispatch-bench.ts'
 
 const opened: (() => void | Promise<void>)[] = []

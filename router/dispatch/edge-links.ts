@@ -3,7 +3,8 @@ import type { Clock } from '../../service-kit/clock.ts'
 import type { Log } from '../../service-kit/log.ts'
 import type { Metrics } from '../../service-kit/metrics.ts'
 import type { Random } from '../../service-kit/random.ts'
-import { defaultLinkLimits, EdgeLink, type EdgeLinkLimits, type LateOutcome, type Link } from './edge-link.ts'
+import { EdgeLink } from './edge-link.ts'
+import { defaultLinkLimits, type EdgeLinkLimits, type LateOutcome, type Link } from './link.ts'
 
 /** What the links need. */
 export interface EdgeLinksOptions {
