@@ -7,6 +7,8 @@ export const answersPerFrame = 256
 export const answerFrameBytes = 256 * 1024
 /** Most answers that wait for a router to take them; one more ends its stream. */
 export const answersWaitingMax = 16_384
+/** Most bytes of them; results may be large. */
+export const answersWaitingBytesMax = 16 * 1024 * 1024
 
 /** The answers of one router's stream: what comes in one turn of the event loop goes out together. */
 export class AnswerStream implements AnswerSink {
@@ -16,6 +18,7 @@ export class AnswerStream implements AnswerSink {
   #pokes: InboxReadyAnswer[] = []
   #closes: CloseSessionAnswer[] = []
   #ended = false
+  #outcomeBytes = 0
   #failure: PushError | undefined
   #wake: (() => void) | undefined
   #scheduled = false
@@ -30,7 +33,9 @@ export class AnswerStream implements AnswerSink {
   }
 
   outcome(deliveryId: number, facts: OutcomeFacts): void {
-    if (this.#room()) this.#outcomes.push({ deliveryId, result: undefined, ...facts })
+    if (!this.#room()) return
+    this.#outcomeBytes += sizeOf(facts)
+    this.#outcomes.push({ deliveryId, result: undefined, ...facts })
   }
 
   poke(answer: InboxReadyAnswer): void {
@@ -67,13 +72,14 @@ export class AnswerStream implements AnswerSink {
 
   #room(): boolean {
     if (this.#ended) return false
-    if (this.#waiting < this.#waitingMax) {
+    if (this.#waiting < this.#waitingMax && this.#outcomeBytes < answersWaitingBytesMax) {
       this.#schedule()
       return true
     }
-    this.#failure = new PushError('BACKLOG_FULL', `${this.#waitingMax} answers wait to be taken; open the stream again`)
+    this.#failure = new PushError('BACKLOG_FULL', `${this.#waiting} answers wait to be taken; open the stream again`)
     this.#onSlow()
     this.#outcomes = []
+    this.#outcomeBytes = 0
     this.#pokes = []
     this.#closes = []
     this.end()
@@ -94,16 +100,21 @@ export class AnswerStream implements AnswerSink {
   #frame(): DeliverResponse {
     let count = 0
     let bytes = 0
-    for (const { detail, sessionId } of this.#outcomes) {
-      // The numbers of an outcome take less than 64 bytes, a character of text at most 3.
-      const size = 64 + sessionId.length + detail.length * 3
+    for (const outcome of this.#outcomes) {
+      const size = sizeOf(outcome)
       if (count > 0 && (count >= answersPerFrame || bytes + size > answerFrameBytes)) break
       bytes += size
       count++
     }
     const outcomes = this.#outcomes.splice(0, count)
+    this.#outcomeBytes -= bytes
     const pokes = this.#pokes.splice(0, answersPerFrame - count)
     const closes = this.#closes.splice(0, answersPerFrame - count - pokes.length)
     return { outcomes, inboxReadyAnswers: pokes, closeSessionAnswers: closes }
   }
+}
+
+/** About how many bytes an outcome takes: its numbers less than 64, a character of text at most 3. */
+function sizeOf({ detail, sessionId, result }: OutcomeFacts | Outcome): number {
+  return 64 + sessionId.length + detail.length * 3 + (result === undefined ? 0 : result.data.length + result.message.length * 3)
 }

@@ -140,6 +140,18 @@ export const edgeConfig = defineConfig(
       default: 256 * 1024 * 1024,
       doc: 'Most bytes that wait for all devices together.',
     }),
+    flushesAtOnce: setting('EDGE_FLUSHES_AT_ONCE', wholeNumber({ min: 1, max: 100_000 }), {
+      default: 256,
+      doc: 'Most inboxes that are flushed at once; more devices wait for their turn.',
+    }),
+    lateAnswersBytes: setting('EDGE_LATE_ANSWERS_BYTES', bytes({ min: 1_000_000, max: 64 * 1024 ** 3 }), {
+      default: 64 * 1024 * 1024,
+      doc: 'Most bytes of answers that wait to be reported to a router because no stream waits for them; above it the oldest are lost.',
+    }),
+    recheckRatePerSecond: setting('EDGE_RECHECK_RATE_PER_SECOND', wholeNumber({ min: 1, max: 100_000 }), {
+      default: 1_000,
+      doc: 'Devices a second that are looked up after the lease of this edge had lapsed.',
+    }),
     messageFrameLimitBytes: setting('EDGE_MESSAGE_FRAME_LIMIT_BYTES', bytes({ min: 1_024, max: 150_000 }), {
       default: 128 * 1024,
       doc: 'Largest frame to a device; a message that needs a larger one is TOO_LARGE.',

@@ -38,6 +38,12 @@ export function createEdgeService(options: {
     host.unregister({ deviceId, sessionId, epoch: 0 })
   }
 
+  /** What the device has acknowledged is not written again on another session of it; only the result is still to come. */
+  const awaiting = (deviceId: string, messageId: string) => {
+    for (const session of sessions.ofDevice(deviceId)) if (session.awaits(messageId)) return session
+    return undefined
+  }
+
   const deliver = (delivery: Delivery, stream: AnswerStream) => {
     const { deliveryId, deviceId, sessionId, messageId } = delivery
     if (!isPushId(deviceId) || !isPushId(messageId) || !sessionIdPattern.test(sessionId)) {
@@ -53,7 +59,8 @@ export function createEdgeService(options: {
     }
     const named = sessions.find(deviceId, sessionId)
     if (named === undefined) removeGhost(deviceId, sessionId)
-    const taker = named?.accepts || named?.holds(messageId) ? named : sessions.newestOpen(deviceId)
+    const taker =
+      awaiting(deviceId, messageId) ?? (named?.accepts || named?.holds(messageId) ? named : sessions.newestOpen(deviceId))
     if (taker !== undefined) {
       taker.deliver(delivery, { sink: stream, deliveryId })
       return
@@ -62,8 +69,17 @@ export function createEdgeService(options: {
     stream.outcome(deliveryId, unwritten(OutcomeKind.NOT_CONNECTED, sessionId))
   }
 
-  const poke = ({ pokeId }: InboxReady, stream: AnswerStream) => {
-    // There is no inbox yet that a session could flush.
+  /** A poke means one session and no other: another one has looked into the inbox when it came, or is poked itself. */
+  const poke = ({ pokeId, deviceId, sessionId }: InboxReady, stream: AnswerStream) => {
+    const wellFormed = isPushId(deviceId) && sessionIdPattern.test(sessionId)
+    const session = wellFormed ? sessions.find(deviceId, sessionId) : undefined
+    if (session !== undefined && !session.closed) {
+      session.poke({ pokeId, sink: stream })
+      return
+    }
+    if (!wellFormed) metrics.badItems.inc({ item: 'poke' })
+    else if (session === undefined) removeGhost(deviceId, sessionId)
+    metrics.pokes.inc({ result: 'not_connected' })
     stream.poke({ pokeId, result: InboxReadyResult.NOT_CONNECTED })
   }
 
@@ -107,7 +123,13 @@ export function createEdgeService(options: {
         () => tell(CloseSessionResult.NOT_CONNECTED),
       )
     }
-    for (const ready of request.inboxReady) poke(ready, stream)
+    for (const ready of request.inboxReady) {
+      alone(
+        'poke',
+        () => poke(ready, stream),
+        () => stream.poke({ pokeId: ready.pokeId, result: InboxReadyResult.NOT_CONNECTED }),
+      )
+    }
     for (const delivery of request.deliveries) {
       alone(
         'delivery',

@@ -1,13 +1,15 @@
 import type { CloseSessionResult, Delivery } from '../gen/push/internal/v1/edge.ts'
-import { OutcomeKind } from '../gen/push/internal/v1/edge.ts'
+import { isPushId } from '../service-kit/ids.ts'
 import type { CloseKind } from './close-codes.ts'
 import { closeKinds } from './close-codes.ts'
+import { type DeviceAnswer, isRepeated, lateAnswerOf, outcomeOf, resultOf } from './device-answer.ts'
 import type { Waiter } from './entry.ts'
 import type { ClientFrame, ControlFrame } from './frames.ts'
 import { ackIdsMax, decodeClientFrame, encodeControlFrame } from './frames.ts'
 import { Session, type SessionEvent, type SessionOrder } from './session.ts'
 import { SessionClocks } from './session-clocks.ts'
 import type { SessionHost, SessionOptions, Transport } from './session-host.ts'
+import { SessionInbox, type WaitingPoke } from './session-inbox.ts'
 import { SessionMessages } from './session-messages.ts'
 import type { WheelItem } from './timer-wheel.ts'
 
@@ -27,6 +29,8 @@ export class DeviceSession implements WheelItem {
   readonly #clocks: SessionClocks
   // Most sessions are idle: made with the first message.
   #messages: SessionMessages | undefined
+  // Made with the first sign that messages wait.
+  #inbox: SessionInbox | undefined
   #invalidFrames = 0
   #sweepAt = Number.POSITIVE_INFINITY
 
@@ -60,6 +64,10 @@ export class DeviceSession implements WheelItem {
   /** No rule keeps the socket longer than this, counted from its start. */
   get rowTtlMs(): number {
     return this.#clocks.rowTtlMs
+  }
+  /** Whether what a flush brings would be taken and written soon. */
+  get hasRoom(): boolean {
+    return this.#messages?.hasRoom ?? true
   }
   /** When the time for registering is over, on the monotonic clock. */
   get registerBy(): number {
@@ -97,8 +105,12 @@ export class DeviceSession implements WheelItem {
         case 'close socket':
           this.#transport.close(effect.kind, effect.detail)
           break
+        case 'mail':
+          this.#inboxOf().handle({ type: 'mail' })
+          break
         case 'give back':
           this.#messages?.giveBack()
+          this.#inbox?.handle({ type: 'session ended' })
           break
         case 'unregister':
           this.#host.unregister({ deviceId: this.deviceId, sessionId: this.sessionId, epoch: effect.epoch })
@@ -133,16 +145,45 @@ export class DeviceSession implements WheelItem {
     }
   }
 
+  /** Messages wait in the device's inbox. The poke is answered when they have been read for this session, or when it has ended. */
+  poke(poke: WaitingPoke): void {
+    this.#inboxOf().handle({ type: 'poke', poke })
+    this.rescheduled()
+  }
+
+  /** Messages may wait in the device's inbox. */
+  mail(): void {
+    this.#inboxOf().handle({ type: 'mail' })
+    this.rescheduled()
+  }
+
+  /** Messages that are written and not answered. */
+  unanswered(): Set<string> {
+    return this.#messages?.unanswered() ?? new Set()
+  }
+
+  /** One of its deadlines has moved. */
+  rescheduled(): void {
+    if (!this.closed) this.#reschedule()
+  }
+
   /** Whether the message is here already: then `deliver` joins it, even while the session is being closed. */
   holds(messageId: string): boolean {
     return this.#messages?.holds(messageId) ?? false
   }
 
+  /** Whether the device has acknowledged the message, and its result is still to come. */
+  awaits(messageId: string): boolean {
+    return this.#messages?.awaits(messageId) ?? false
+  }
+
   /** A device's answer to a message of this session; false when there is no such message. */
-  settle(messageId: string, kind: OutcomeKind, detail: string): boolean {
-    const settled = this.#messages?.answered(messageId, kind, detail) ?? false
-    if (settled) this.#finishedYet()
-    return settled
+  settle(messageId: string, answer: DeviceAnswer): boolean {
+    const settled = this.#messages?.answered(messageId, answer) ?? false
+    if (!settled) return false
+    this.#inbox?.handle({ type: 'settled', messageId })
+    this.#progressed()
+    return true
   }
 
   // What the transport tells.
@@ -166,7 +207,7 @@ export class DeviceSession implements WheelItem {
   writable(): void {
     if (!this.writes) return
     this.#messages?.pump()
-    this.#finishedYet()
+    this.#progressed()
   }
 
   /** The transport is gone. */
@@ -185,6 +226,7 @@ export class DeviceSession implements WheelItem {
     } else if (verdict?.ping === true) this.#transport.ping()
     else if (verdict?.suspect === true) this.#host.liveness.afterReading(this.#judge)
     if (nowMs >= this.#sweepAt) this.#sweep(nowMs)
+    if (this.#inbox !== undefined && nowMs >= this.#inbox.nextDue) this.#inbox.handle({ type: 'due' })
     return this.closed ? Number.POSITIVE_INFINITY : this.#nextDue()
   }
 
@@ -198,7 +240,7 @@ export class DeviceSession implements WheelItem {
   #sweep(nowMs: number): void {
     const messages = this.#messages
     messages?.expire(nowMs)
-    this.#finishedYet()
+    this.#progressed()
     if (messages?.stuckSince !== undefined && nowMs - messages.stuckSince >= this.#host.settings.stuckMs) {
       this.handle({ type: 'end', kind: closeKinds.slowConsumer })
     }
@@ -217,20 +259,24 @@ export class DeviceSession implements WheelItem {
       limits: { frame_bytes: settings.clientFrameLimitBytes, ack_ids: ackIdsMax, unanswered_messages: settings.pendingMax },
     })
     this.#messages?.pump()
+    this.#inbox?.handle({ type: 'opened' })
+  }
+
+  #inboxOf(): SessionInbox {
+    this.#inbox ??= new SessionInbox(this.#host, this)
+    return this.#inbox
   }
 
   #take(frame: ClientFrame): void {
     switch (frame.type) {
       case 'ack':
-        for (const id of frame.ids) this.#answer(id, OutcomeKind.ACKNOWLEDGED, '')
+        for (const id of frame.ids) this.#answer(id, { type: 'ack' })
         break
       case 'nack':
-        this.#answer(frame.id, OutcomeKind.NACKED, frame.reason ?? '')
+        this.#answer(frame.id, { type: 'nack', detail: frame.reason ?? '' })
         break
       case 'result':
-        // A result acknowledges. Results as such are not reported in this version: done counts as acknowledged, failed as refused.
-        if (frame.status === 'ok') this.#answer(frame.id, OutcomeKind.ACKNOWLEDGED, '')
-        else this.#answer(frame.id, OutcomeKind.NACKED, frame.message ?? '')
+        this.#answer(frame.id, resultOf(frame))
         break
       case 'ping':
         this.#reply({ type: 'pong', ...(frame.data !== undefined && { data: frame.data }) })
@@ -240,14 +286,21 @@ export class DeviceSession implements WheelItem {
     }
   }
 
-  #answer(messageId: string, kind: OutcomeKind, detail: string): void {
-    if (this.settle(messageId, kind, detail)) return
+  #answer(messageId: string, answer: DeviceAnswer): void {
+    const { sessions, finalAnswers, metrics, clock } = this.#host
+    if (this.settle(messageId, answer)) return
     // A device may answer on its new connection what came by the old one.
-    for (const other of this.#host.sessions.ofDevice(this.deviceId)) {
-      if (other !== this && other.settle(messageId, kind, detail)) return
+    for (const other of sessions.ofDevice(this.deviceId)) {
+      if (other !== this && other.settle(messageId, answer)) return
     }
-    const repeated = this.#host.finalAnswers.find(this.deviceId, messageId) !== undefined
-    this.#host.metrics.answers.inc({ became: repeated ? 'repeated' : 'unknown' })
+    const known = finalAnswers.find(this.deviceId, messageId)
+    if (known !== undefined && isRepeated(answer, known)) return metrics.answers.inc({ became: 'repeated' })
+    if (!isPushId(messageId)) return metrics.answers.inc({ became: 'malformed' })
+    // Sent by another edge, or too long ago to be remembered. What it wanted is not known here: a result goes up as one.
+    metrics.answers.inc({ became: 'unknown' })
+    const facts = { ...outcomeOf(answer, true, this.sessionId), answeredTime: clock.nowMicros() }
+    finalAnswers.remember(this.deviceId, messageId, facts)
+    this.#host.reportLate(lateAnswerOf(this.deviceId, messageId, facts))
   }
 
   #invalid(reason: 'UNKNOWN_TYPE' | 'INVALID_FRAME', message: string): void {
@@ -275,8 +328,14 @@ export class DeviceSession implements WheelItem {
     if (this.#messages === undefined || this.#messages.idle) this.handle({ type: 'finished' })
   }
 
+  /** Something was written, answered or given up. */
+  #progressed(): void {
+    this.#finishedYet()
+    if (this.#inbox !== undefined && !this.closed && this.hasRoom) this.#inbox.handle({ type: 'room' })
+  }
+
   #nextDue(): number {
-    return Math.min(this.#clocks.nextDue(), this.#sweepAt)
+    return Math.min(this.#clocks.nextDue(), this.#sweepAt, this.#inbox?.nextDue ?? Number.POSITIVE_INFINITY)
   }
 
   #reschedule(): void {

@@ -25,6 +25,37 @@ export function createEdgeMetrics(metrics: Metrics) {
     ),
     badItems: metrics.counter('push_edge_bad_items_total', 'Deliveries, pokes and closes that could not be understood', ['item']),
     answers: metrics.counter('push_edge_device_answers_total', 'Answers of devices, by what became of them', ['became']),
+    awaitedResults: metrics.gauge('push_edge_awaited_results', 'Acknowledged messages whose result is still to come'),
+    awaitedForgotten: metrics.counter(
+      'push_edge_awaited_results_forgotten_total',
+      'Acknowledged messages let go before their result, because too many waited',
+    ),
+    lateAnswers: metrics.counter(
+      'push_edge_late_answers_total',
+      'Answers that no stream waited for, by what became of their report',
+      ['result'],
+    ),
+    lateAnswersQueued: metrics.gauge('push_edge_late_answers_queued', 'Answers that are still to be reported to a router'),
+    lateAnswerFailures: metrics.counter(
+      'push_edge_late_answer_call_failures_total',
+      'Calls to report answers that failed and are repeated',
+    ),
+
+    pokes: metrics.counter('push_edge_pokes_total', 'Pokes of routers, by how they were answered', ['result']),
+    flushes: metrics.counter('push_edge_flushes_total', 'Flushes of inboxes, by how they ended', ['result']),
+    flushesActive: metrics.gauge('push_edge_flushes_active', 'Flushes under way'),
+    flushesQueued: metrics.gauge('push_edge_flushes_queued', 'Sessions that wait for their turn to flush'),
+    flushCallFailures: metrics.counter('push_edge_flush_call_failures_total', 'Calls to flush that failed and are repeated'),
+    beltFlushFound: metrics.counter(
+      'push_edge_belt_flush_found_total',
+      'Messages found by the look that should find nothing; each is a flush that was not asked for in time',
+    ),
+
+    rechecks: metrics.counter('push_edge_rechecked_sessions_total', 'Sessions looked up after a lapse, by what was found', [
+      'found',
+    ]),
+    recheckQueued: metrics.gauge('push_edge_recheck_queued', 'Devices that are still to be looked up after a lapse'),
+    recheckFailures: metrics.counter('push_edge_recheck_failures_total', 'Look-ups after a lapse that failed and are repeated'),
     controlDropped: metrics.counter(
       'push_edge_control_frames_dropped_total',
       'Pongs and errors not sent because the device does not read',

@@ -1,7 +1,7 @@
-import type { Outcome, OutcomeKind } from '../gen/push/internal/v1/edge.ts'
+import type { DeviceResult, Outcome, OutcomeKind } from '../gen/push/internal/v1/edge.ts'
 
 /** An outcome without the number of the delivery that it answers: several deliveries may share it. */
-export type OutcomeFacts = Omit<Outcome, 'deliveryId' | 'result'>
+export type OutcomeFacts = Omit<Outcome, 'deliveryId' | 'result'> & { readonly result?: DeviceResult }
 
 /** Where outcomes go: one router's stream. */
 export interface AnswerSink {
@@ -31,11 +31,15 @@ export interface Entry {
   /** The account that the session must have; empty for any. */
   readonly accountId: string
   readonly frameBytes: number
+  /** The publisher waits for the device's result: an acknowledgement is not the last word. */
+  readonly wantsResult: boolean
   /** The frame; let go of once it is written. */
   frame: Buffer | undefined
   waiters: Waiter[]
   /** The outcome WRITTEN, once it was written. */
   written: OutcomeFacts | undefined
+  /** The outcome ACKNOWLEDGED, while the result is awaited. */
+  acknowledged: OutcomeFacts | undefined
 }
 
 /** Most deliveries that wait for one message. Above it the one that waits longest is let go: for its router it is unknown. */
@@ -46,6 +50,7 @@ export function join(entry: Entry, waiter: Waiter): void {
   entry.waiters = entry.waiters.filter(({ sink }) => !sink.ended).slice(1 - waitersMax)
   entry.waiters.push(waiter)
   if (entry.written !== undefined) waiter.sink.outcome(waiter.deliveryId, entry.written)
+  if (entry.acknowledged !== undefined) waiter.sink.outcome(waiter.deliveryId, entry.acknowledged)
 }
 
 /** Tells all who wait. Returns false when nobody did any more. */

@@ -40,6 +40,8 @@ export function keepLease(options: {
   readonly zone: string
   readonly connectionLimit: number
   readonly connectionCount: () => number
+  /** A registry had seen the lease run out; it holds again by now. */
+  readonly onLapsed?: () => void
   readonly clock: Clock
   readonly random: Random
   readonly log: Log
@@ -78,6 +80,7 @@ export function keepLease(options: {
     if (lapsed) {
       metrics.leaseLapses.inc()
       log.warn('the edge lease had lapsed', { edge_id: edgeId })
+      options.onLapsed?.()
     }
     if (!held) log.info('edge lease taken', { edge_id: edgeId, ttl_ms: leaseTtlMs })
     held = true

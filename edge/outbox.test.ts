@@ -16,7 +16,9 @@ const entry = (more: Partial<Entry> = {}): Entry => {
     frameBytes: 10,
     frame: undefined,
     waiters: [],
-    written: undefined,
+    wantsResult: false,
+  written: undefined,
+  acknowledged: undefined,
     ...more,
   }
 }

@@ -47,6 +47,12 @@ export class Outbox {
     return this.#count
   }
 
+  /** At most half of what other messages than HIGH and RECOVERY may use is in use. */
+  get low(): boolean {
+    const share = ordinaryShare / 2
+    return this.#bytes <= this.#limits.bytes * share && this.#count <= this.#limits.count * share
+  }
+
   /** Keeps the entry, or nothing at all. */
   offer(entry: Entry): OfferResult {
     const older = entry.collapse === undefined ? undefined : this.#version(entry)

@@ -20,6 +20,13 @@ export class Pending {
     return this.#entries.size
   }
 
+  /** Messages that are written and not answered. */
+  unanswered(): Set<string> {
+    const ids = new Set<string>()
+    for (const entry of this.#entries.values()) if (entry.written !== undefined) ids.add(entry.messageId)
+    return ids
+  }
+
   get writtenCount(): number {
     return this.#writtenCount
   }

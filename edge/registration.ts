@@ -18,13 +18,21 @@ export interface Candidate {
   readonly rowTtlMs: number
   /** When its time for registering is over, on the monotonic clock in ms. */
   readonly registerBy: number
+  /** The epoch it was given before, when it registers again. */
+  readonly lastEpoch?: number
   /** It has ended. */
   readonly closed: boolean
 }
 
 /** How it ended. No call is under way any more; `attempts` counts those that may have left a row. */
 export type RegistrationResult =
-  | { readonly type: 'registered'; readonly epoch: number; readonly attempts: number; readonly replaced: readonly SessionRow[] }
+  | {
+      readonly type: 'registered'
+      readonly epoch: number
+      readonly attempts: number
+      readonly replaced: readonly SessionRow[]
+      readonly inboxUntil?: number
+    }
   | { readonly type: 'superseded'; readonly attempts: number }
   | { readonly type: 'registration failed'; readonly attempts: number }
 
@@ -88,7 +96,7 @@ export function createRegistration(options: RegistrationOptions): Registration {
           protocol: rowProtocol,
           connectedTime: candidate.connectedTime,
           rowTtl: durationFromMs(candidate.rowTtlMs),
-          lastEpoch: 0,
+          lastEpoch: candidate.lastEpoch ?? 0,
         })),
       },
       { deadlineMs: Math.max(1, Math.ceil(Math.min(leftMs, options.callTimeoutMs))) },
@@ -144,7 +152,8 @@ export function createRegistration(options: RegistrationOptions): Registration {
       if (!sent && candidate.closed) metrics.registerDropped.inc()
       if (sent) attempts++
       if (result?.$case === 'registered') {
-        return { type: 'registered', epoch: result.value.epoch, attempts, replaced: result.value.replacedSessions }
+        const { epoch, replacedSessions, inboxUntil } = result.value
+        return { type: 'registered', epoch, attempts, replaced: replacedSessions, ...(inboxUntil > 0 && { inboxUntil }) }
       }
       if (result?.$case === 'superseded') return { type: 'superseded', attempts }
       const waitMs = retryBaseMs + backoff.next()

@@ -12,6 +12,7 @@ import { serveMetrics } from '../service-kit/metrics-server.ts'
 import type { Random } from '../service-kit/random.ts'
 import { devIdentity } from './auth/dev.ts'
 import { jwtIdentity } from './auth/jwt-hs256.ts'
+import { AwaitedResults } from './awaited-results.ts'
 import { closeKinds } from './close-codes.ts'
 import { type EdgeConfig, originsOf } from './config.ts'
 import { createEdgeService } from './deliver.ts'
@@ -19,9 +20,12 @@ import { serveDevices } from './device-server.ts'
 import { createDrain } from './drain.ts'
 import { createEdgeMetrics } from './edge-metrics.ts'
 import { FinalAnswers } from './final-answers.ts'
+import { createFlushCalls } from './flush-calls.ts'
+import { createLateAnswers } from './late-answers.ts'
 import { keepLease, mintEdgeId } from './lease.ts'
 import { createLiveness } from './liveness.ts'
 import { pendingMax } from './pending.ts'
+import { createRecheck } from './recheck.ts'
 import { createRegistration } from './registration.ts'
 import { createReplacedReports } from './replaced.ts'
 import { createRetryAfter } from './retry-after.ts'
@@ -86,8 +90,11 @@ export async function startEdge(context: EdgeContext): Promise<RunningEdge> {
   const shared = { clock, random, log, metrics: edgeMetrics }
   const unregistration = createUnregistration({ registry, ...shared })
   closers.add('removal of rows', () => unregistration.close(lastCallsMs))
-  const reports = createReplacedReports({ uplink: routers.client(UplinkServiceDefinition), edgeId, ...shared })
+  const uplink = routers.client(UplinkServiceDefinition)
+  const reports = createReplacedReports({ uplink, edgeId, ...shared })
   closers.add('reports of replaced sessions', () => reports.close(lastCallsMs))
+  const lateAnswers = createLateAnswers({ uplink, edgeId, bytesMax: config.lateAnswersBytes, ...shared })
+  closers.add('reports of late answers', () => lateAnswers.close(lastCallsMs))
 
   const wheel = createTimerWheel({ clock, tickMs: wheelTickMs })
   closers.add('timer wheel', () => wheel.stop())
@@ -105,9 +112,12 @@ export async function startEdge(context: EdgeContext): Promise<RunningEdge> {
     liveness,
     sessions,
     finalAnswers: new FinalAnswers(clock),
+    awaitedResults: new AwaitedResults(edgeMetrics),
     outboxBudget: { usedBytes: 0, limitBytes: config.outboxTotalBytes },
     unregister: (key) => unregistration.add(key),
     tellReplaced,
+    flush: (flusher) => flushes.ask(flusher),
+    reportLate: (answer) => lateAnswers.add(answer),
     ended(session) {
       sessions.remove(session)
       drain.ended()
@@ -129,6 +139,7 @@ export async function startEdge(context: EdgeContext): Promise<RunningEdge> {
   const gauges = clock.every(1_000, () => {
     edgeMetrics.outboxBytes.set(host.outboxBudget.usedBytes)
     edgeMetrics.finalAnswers.set(host.finalAnswers.size)
+    edgeMetrics.awaitedResults.set(host.awaitedResults.size)
   })
   closers.add('gauges', () => gauges.cancel())
 
@@ -142,6 +153,8 @@ export async function startEdge(context: EdgeContext): Promise<RunningEdge> {
   })
   closers.add('grpc server', () => grpc.drain(config.drainGraceMs))
   const edgeAddress = config.advertiseAddress ?? grpc.address
+  const flushes = createFlushCalls({ uplink, edgeId, edgeAddress, concurrentMax: config.flushesAtOnce, ...shared })
+  closers.add('flushes', () => flushes.close())
 
   const lease = keepLease({
     registry,
@@ -151,12 +164,10 @@ export async function startEdge(context: EdgeContext): Promise<RunningEdge> {
     zone: config.zone ?? '',
     connectionLimit: config.connectionLimit,
     connectionCount: () => sessions.size,
+    onLapsed: () => recheck.start(),
     ...shared,
   })
   closers.add('edge lease', () => lease.stop())
-  // So that routers know the edge before they are told of its sessions. A registry that is away keeps nobody from starting.
-  await lease.attempted
-
   const registration = createRegistration({
     registry,
     edgeId,
@@ -166,6 +177,20 @@ export async function startEdge(context: EdgeContext): Promise<RunningEdge> {
     callTimeoutMs,
     ...shared,
   })
+  const recheck = createRecheck({
+    registry,
+    registration,
+    edgeId,
+    sessions,
+    unregister: (key) => unregistration.add(key),
+    ratePerSecond: config.recheckRatePerSecond,
+    registerTimeoutMs: config.registerTimeoutMs,
+    ...shared,
+  })
+  closers.add('re-check of sessions', () => recheck.close())
+  // So that routers know the edge before they are told of its sessions. A registry that is away keeps nobody from starting.
+  await lease.attempted
+
   const factory = createSessionFactory({ host, registration, log })
   const devices = await serveDevices({
     address: config.deviceListenAddress,
@@ -189,7 +214,8 @@ export async function startEdge(context: EdgeContext): Promise<RunningEdge> {
     // Cut what has not closed by then, so that its rows are removed as well.
     for (const session of sessions.all()) session.handle({ type: 'end', kind: closeKinds.goingAway })
     await factory.settled()
-    await Promise.all([reports.close(lastCallsMs), unregistration.close(lastCallsMs)])
+    await recheck.close()
+    await Promise.all([reports.close(lastCallsMs), lateAnswers.close(lastCallsMs), unregistration.close(lastCallsMs)])
   })
 
   log.info('edge ready', { edge_id: edgeId, address: grpc.address, device_address: devices.address })

@@ -1,10 +1,13 @@
 import type { SessionKey, SessionRow } from '../gen/push/internal/v1/registry.ts'
+import type { LateAnswer } from '../gen/push/internal/v1/uplink.ts'
 import type { Clock } from '../service-kit/clock.ts'
 import type { Random } from '../service-kit/random.ts'
+import type { AwaitedResults } from './awaited-results.ts'
 import type { CloseKind } from './close-codes.ts'
 import type { DeviceSession } from './device-session.ts'
 import type { EdgeMetrics } from './edge-metrics.ts'
 import type { FinalAnswers } from './final-answers.ts'
+import type { Flusher } from './flush-calls.ts'
 import type { Liveness } from './liveness.ts'
 import type { OutboxBudget, OutboxLimits } from './outbox.ts'
 import type { SessionOrder } from './session.ts'
@@ -70,11 +73,16 @@ export interface SessionHost {
   readonly liveness: Liveness
   readonly sessions: SessionTable
   readonly finalAnswers: FinalAnswers
+  readonly awaitedResults: AwaitedResults
   readonly outboxBudget: OutboxBudget
   /** Removes rows of a session that has ended. */
   unregister(key: SessionKey): void
   /** Has the sessions in these rows told that `replacer` has taken their place. */
   tellReplaced(rows: readonly SessionRow[], replacer: SessionOrder): void
+  /** Calls FlushInbox for it when its turn comes. */
+  flush(flusher: Flusher): void
+  /** Has a router told what nobody here waits for. */
+  reportLate(answer: LateAnswer): void
   /** The session's transport is gone. */
   ended(session: DeviceSession): void
 }

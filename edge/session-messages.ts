@@ -1,6 +1,9 @@
 import type { Delivery, OutcomeKind as Kind } from '../gen/push/internal/v1/edge.ts'
 import { OutcomeKind } from '../gen/push/internal/v1/edge.ts'
-import { MessageClass, Priority } from '../gen/push/v1/message.ts'
+import { ConfirmLevel, MessageClass, Priority } from '../gen/push/v1/message.ts'
+import type { AwaitedOwner } from './awaited-results.ts'
+import type { DeviceAnswer } from './device-answer.ts'
+import { lateAnswerOf, outcomeOf } from './device-answer.ts'
 import type { DeviceSession } from './device-session.ts'
 import type { Entry, OutcomeFacts, Waiter } from './entry.ts'
 import { join, tell, unwritten } from './entry.ts'
@@ -9,13 +12,18 @@ import { Outbox } from './outbox.ts'
 import { Pending } from './pending.ts'
 import type { SessionHost, Transport } from './session-host.ts'
 
+/** Most acknowledged messages of one session whose result is awaited; above it the oldest is let go. */
+export const awaitedPerSessionMax = 1_024
+
 /** The messages of one session: what waits, what is written and unanswered, and who is told. */
-export class SessionMessages {
+export class SessionMessages implements AwaitedOwner {
   readonly #host: SessionHost
   readonly #session: DeviceSession
   readonly #transport: Transport
   readonly #outbox: Outbox
   readonly #pending = new Pending()
+  // Acknowledged, and the result still to come; oldest first.
+  readonly #awaiting = new Map<string, Entry>()
   // Since when something waits and the transport takes nothing.
   #unwritableSince: number | undefined
 
@@ -41,14 +49,28 @@ export class SessionMessages {
     return this.#pending.fullSince ?? this.#unwritableSince
   }
 
+  /** A flush may bring more: nothing that it brings would be refused, or wait for long. */
+  get hasRoom(): boolean {
+    return this.#outbox.low && (!this.#session.acknowledges || this.#pending.hasPlace(false))
+  }
+
   holds(messageId: string): boolean {
-    return this.#pending.find(messageId) !== undefined
+    return this.#pending.find(messageId) !== undefined || this.#awaiting.has(messageId)
+  }
+
+  /** Acknowledged, and the result still to come. */
+  awaits(messageId: string): boolean {
+    return this.#awaiting.has(messageId)
+  }
+
+  unanswered(): Set<string> {
+    return this.#pending.unanswered()
   }
 
   deliver(delivery: Delivery, waiter: Waiter): void {
-    const held = this.#pending.find(delivery.messageId)
+    const held = this.#find(delivery.messageId)
     if (held !== undefined) {
-      this.#host.metrics.joined.inc({ met: held.written === undefined ? 'waiting' : 'written' })
+      this.#host.metrics.joined.inc({ met: metOf(held) })
       join(held, waiter)
       return
     }
@@ -94,19 +116,33 @@ export class SessionMessages {
   }
 
   /** A device's answer. False when there is no such message. */
-  answered(messageId: string, kind: Kind, detail: string): boolean {
-    const entry = this.#pending.find(messageId)
+  answered(messageId: string, answer: DeviceAnswer): boolean {
+    const entry = this.#find(messageId)
     if (entry === undefined) return false
+    if (entry.acknowledged !== undefined && answer.type === 'ack') {
+      this.#host.metrics.answers.inc({ became: 'repeated' })
+      return true
+    }
     // Not written here yet: it came by an earlier connection, and need not be written again.
     if (entry.written === undefined) this.#outbox.remove(entry)
-    const told = this.#settle(entry, {
-      ...unwritten(kind, this.#session.sessionId, detail),
+    const facts = {
+      ...outcomeOf(answer, entry.wantsResult, this.#session.sessionId),
       writtenTime: entry.written?.writtenTime ?? 0,
       answeredTime: this.#host.clock.nowMicros(),
-    })
+    }
+    const told = entry.wantsResult && answer.type === 'ack' ? this.#acknowledge(entry, facts) : this.#settle(entry, facts)
+    if (!told) this.#host.reportLate(lateAnswerOf(this.#session.deviceId, messageId, facts))
     this.#host.metrics.answers.inc({ became: told ? 'told' : 'unclaimed' })
     this.pump()
     return true
+  }
+
+  /** The result is not awaited any more: an acknowledged message is what it is from now on. */
+  forget(entry: Entry): void {
+    this.#awaiting.delete(entry.messageId)
+    this.#host.awaitedResults.remove(entry)
+    if (entry.acknowledged === undefined) return
+    this.#host.finalAnswers.remember(this.#session.deviceId, entry.messageId, entry.acknowledged)
   }
 
   /** Answers EXPIRED for what waited too long. */
@@ -126,10 +162,15 @@ export class SessionMessages {
   /** No answer will come any more. */
   abandon(): void {
     this.giveBack()
+    for (const entry of [...this.#awaiting.values()]) this.forget(entry)
     for (const entry of this.#pending.takeAll()) {
       const facts = { ...unwritten(OutcomeKind.CLOSED_UNACKNOWLEDGED, this.#session.sessionId) }
       this.#tell(entry, { ...facts, writtenTime: entry.written?.writtenTime ?? 0 })
     }
+  }
+
+  #find(messageId: string): Entry | undefined {
+    return this.#pending.find(messageId) ?? this.#awaiting.get(messageId)
   }
 
   #next(): Entry | undefined {
@@ -164,9 +205,24 @@ export class SessionMessages {
     this.#tell(entry, facts)
   }
 
+  /** Frees its place; the message stays known for its result. */
+  #acknowledge(entry: Entry, facts: OutcomeFacts): boolean {
+    this.#pending.remove(entry)
+    entry.acknowledged = facts
+    this.#awaiting.set(entry.messageId, entry)
+    const [oldest] = this.#awaiting.values()
+    if (oldest !== undefined && this.#awaiting.size > awaitedPerSessionMax) {
+      this.#host.metrics.awaitedForgotten.inc()
+      this.forget(oldest)
+    }
+    this.#host.awaitedResults.add(entry, this)
+    return this.#tell(entry, facts)
+  }
+
   /** The last outcome. */
   #settle(entry: Entry, facts: OutcomeFacts): boolean {
     this.#pending.remove(entry)
+    if (this.#awaiting.delete(entry.messageId)) this.#host.awaitedResults.remove(entry)
     if (finalKinds.has(facts.kind) || facts.final)
       this.#host.finalAnswers.remember(this.#session.deviceId, entry.messageId, facts)
     return this.#tell(entry, facts)
@@ -182,7 +238,7 @@ export class SessionMessages {
  * What a repeat is given instead of being written: the device's answers, and REPLACED, because an older version that is repeated
  * after the newer one was written would otherwise follow it.
  */
-const finalKinds = new Set<Kind>([OutcomeKind.ACKNOWLEDGED, OutcomeKind.NACKED, OutcomeKind.REPLACED])
+const finalKinds = new Set<Kind>([OutcomeKind.ACKNOWLEDGED, OutcomeKind.RESULT, OutcomeKind.NACKED, OutcomeKind.REPLACED])
 
 const kindNames = new Map(Object.entries(OutcomeKind).map(([name, kind]) => [kind, name.toLowerCase()] as const))
 
@@ -202,8 +258,15 @@ function entryOf(delivery: Delivery, frame: Buffer, waiter: Waiter, nowMs: numbe
     expiresAt: nowMs + delivery.remainingTime / 1000,
     accountId: delivery.accountId,
     frameBytes: frame.length,
+    wantsResult: delivery.confirm === ConfirmLevel.RESULT,
     frame,
     waiters: [waiter],
     written: undefined,
+    acknowledged: undefined,
   }
+}
+
+function metOf(entry: Entry): string {
+  if (entry.acknowledged !== undefined) return 'acknowledged'
+  return entry.written === undefined ? 'waiting' : 'written'
 }

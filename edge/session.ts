@@ -17,10 +17,18 @@ export interface SessionOrder {
 
 /** What may happen to a session. */
 export type SessionEvent =
-  /** The registry's answer. `attempts` counts calls that may have left a row. No call is under way any more. */
-  | { readonly type: 'registered'; readonly epoch: number; readonly attempts: number; readonly replaced: readonly SessionRow[] }
+  /** The registry's answer. `inboxUntil` is set when messages may wait. `attempts` counts calls that may have left a row. No call is under way any more. */
+  | {
+      readonly type: 'registered'
+      readonly epoch: number
+      readonly attempts: number
+      readonly replaced: readonly SessionRow[]
+      readonly inboxUntil?: number
+    }
   | { readonly type: 'superseded'; readonly attempts: number }
   | { readonly type: 'registration failed'; readonly attempts: number }
+  /** The row of an open session has gone: it registers again, and one of the three above follows. */
+  | { readonly type: 'registering again' }
   /** The time for registering is over; calls may still be under way. */
   | { readonly type: 'registration late' }
   /** Another session is said to have taken the place of this one. */
@@ -38,6 +46,8 @@ export type SessionEvent =
 export type SessionEffect =
   /** Tell the device that the session is open, then write what waits. */
   | { readonly type: 'welcome' }
+  /** Messages may wait in the device's inbox. */
+  | { readonly type: 'mail' }
   | { readonly type: 'goaway'; readonly reason: string; readonly slotMs: number }
   /** Take nothing new, let outbox and pending answers finish for a while, then say 'finished'. */
   | { readonly type: 'finish' }
@@ -59,8 +69,9 @@ export class Session {
   #finishing: { readonly kind: CloseKind; readonly detail: string } | undefined
   // The highest of those said to replace this session while its own epoch was not known.
   #replacer: SessionOrder | undefined
-  // Calls that may have left rows; undefined as long as one may be under way.
-  #attempts: number | undefined
+  // Calls that may have left rows, and whether one may be under way.
+  #attempts = 0
+  #calling = true
 
   constructor(sessionId: string) {
     this.sessionId = sessionId
@@ -92,11 +103,14 @@ export class Session {
   handle(event: SessionEvent): SessionEffect[] {
     switch (event.type) {
       case 'registered':
-        return this.#registered(event.epoch, event.attempts, event.replaced)
+        return this.#registered(event)
       case 'superseded':
         return this.#notRegistered(event.attempts, closeKinds.superseded)
       case 'registration failed':
         return this.#notRegistered(event.attempts, closeKinds.tryAgainLater)
+      case 'registering again':
+        this.#calling = true
+        return []
       case 'registration late':
         return this.#state === 'registering' ? this.#end(closeKinds.tryAgainLater) : []
       case 'replaced':
@@ -116,20 +130,29 @@ export class Session {
     }
   }
 
-  #registered(epoch: number, attempts: number, replaced: readonly SessionRow[]): SessionEffect[] {
+  #registered({ epoch, attempts, replaced, inboxUntil = 0 }: SessionEvent & { type: 'registered' }): SessionEffect[] {
     this.#epoch = epoch
-    this.#attempts = attempts
+    this.#called(attempts)
     // Also when this session has ended meanwhile: the older ones were replaced all the same, and nobody else may know it.
     const told: SessionEffect[] = replaced.length === 0 ? [] : [{ type: 'tell replaced', rows: replaced, replacer: this.order }]
     if (this.#state === 'closed') return [...told, ...this.#removeRows()]
     if (this.#replacer !== undefined && isLower(this.order, this.#replacer)) return [...told, ...this.#end(closeKinds.superseded)]
+    const mail: SessionEffect[] = inboxUntil > 0 ? [{ type: 'mail' }] : []
+    if (this.#state !== 'registering') return [...told, ...mail]
     this.#state = 'open'
-    return [{ type: 'welcome' }, ...told]
+    return [...mail, { type: 'welcome' }, ...told]
   }
 
   #notRegistered(attempts: number, kind: CloseKind): SessionEffect[] {
-    this.#attempts = attempts
-    return this.#state === 'closed' ? this.#removeRows() : this.#end(kind)
+    this.#called(attempts)
+    if (this.#state === 'closed') return this.#removeRows()
+    // One that is open already stays so until it is known that another has its place.
+    return this.#state === 'registering' || kind === closeKinds.superseded ? this.#end(kind) : []
+  }
+
+  #called(attempts: number): void {
+    this.#attempts += attempts
+    this.#calling = false
   }
 
   #replaced(replacer: SessionOrder): SessionEffect[] {
@@ -168,7 +191,7 @@ export class Session {
 
   /** Once it is over and no call is under way: a call that is may still insert a row, and is waited for. */
   #removeRows(): SessionEffect[] {
-    if (this.#attempts === undefined || this.#attempts === 0) return []
+    if (this.#calling || this.#attempts === 0) return []
     return [{ type: 'unregister', epoch: this.#attempts === 1 ? this.#epoch : 0 }]
   }
 }

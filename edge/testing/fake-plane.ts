@@ -1,4 +1,6 @@
 import type {
+  LookupRequest,
+  LookupResponse,
   RegisterRequest,
   RegisterResult,
   RegistryServiceImplementation,
@@ -7,9 +9,9 @@ import type {
   SessionRegistration,
   SessionRow,
 } from '../../gen/push/internal/v1/registry.ts'
-import { RegistryServiceDefinition } from '../../gen/push/internal/v1/registry.ts'
-import type { SessionReplaced } from '../../gen/push/internal/v1/uplink.ts'
-import { ReportResult, UplinkServiceDefinition } from '../../gen/push/internal/v1/uplink.ts'
+import { EdgeLeaseState, RegistryServiceDefinition } from '../../gen/push/internal/v1/registry.ts'
+import type { FlushInboxRequest, FlushInboxResponse, LateAnswer, SessionReplaced } from '../../gen/push/internal/v1/uplink.ts'
+import { FlushResult, FlushStop, ReportResult, UplinkServiceDefinition } from '../../gen/push/internal/v1/uplink.ts'
 import { systemClock } from '../../service-kit/clock.ts'
 import { PushError } from '../../service-kit/errors.ts'
 import { type GrpcServer, serveGrpc } from '../../service-kit/grpc-server.ts'
@@ -26,12 +28,27 @@ export interface FakePlane {
   readonly unregistered: SessionKey[]
   readonly renewals: RenewEdgeRequest[]
   readonly reports: SessionReplaced[]
+  readonly lateAnswers: LateAnswer[]
+  readonly flushes: FlushInboxRequest[]
+  readonly lookups: LookupRequest[]
+  /** What Register and Lookup say of every inbox. */
+  inboxUntil: number
   /** Decides one registration; the default inserts a row and names the older ones as replaced. */
   onRegister: (session: SessionRegistration, insert: () => RegisterResult['result']) => Promise<RegisterResult['result']>
   onUnregister: () => Promise<void>
   onRenew: () => Promise<{ registryTime?: number; lapsed?: boolean }>
   onReport: (item: SessionReplaced) => Promise<ReportResult>
+  onLateAnswer: (item: LateAnswer) => Promise<ReportResult>
+  /** Answers one flush; the default reads an empty inbox. */
+  onFlush: (request: FlushInboxRequest) => AsyncIterable<FlushInboxResponse>
+  /** Answers a look-up; the default shows the rows that are there, of live edges. */
+  onLookup: (request: LookupRequest, look: () => LookupResponse) => Promise<LookupResponse>
   close(): Promise<void>
+}
+
+/** One message of a flush. */
+export function flushResponse(result: FlushResult, more: Partial<FlushInboxResponse> = {}): FlushInboxResponse {
+  return { result, stop: FlushStop.UNSPECIFIED, settledCount: 0, ...more }
 }
 
 export async function serveFakePlane(): Promise<FakePlane> {
@@ -43,10 +60,20 @@ export async function serveFakePlane(): Promise<FakePlane> {
     unregistered: [] as SessionKey[],
     renewals: [] as RenewEdgeRequest[],
     reports: [] as SessionReplaced[],
+    lateAnswers: [] as LateAnswer[],
+    flushes: [] as FlushInboxRequest[],
+    lookups: [] as LookupRequest[],
+    inboxUntil: 0,
     onRegister: async (_session: SessionRegistration, insert: () => RegisterResult['result']) => insert(),
     onUnregister: async () => {},
     onRenew: async (): Promise<{ registryTime?: number; lapsed?: boolean }> => ({}),
     onReport: async (_item: SessionReplaced): Promise<ReportResult> => ReportResult.DONE,
+    onLateAnswer: async (_item: LateAnswer): Promise<ReportResult> => ReportResult.DONE,
+    async *onFlush(_request: FlushInboxRequest): AsyncGenerator<FlushInboxResponse> {
+      yield flushResponse(FlushResult.READING)
+      yield flushResponse(FlushResult.EMPTY)
+    },
+    onLookup: async (_request: LookupRequest, look: () => LookupResponse): Promise<LookupResponse> => look(),
   }
 
   const insert = (request: RegisterRequest, session: SessionRegistration): RegisterResult['result'] => {
@@ -55,8 +82,22 @@ export async function serveFakePlane(): Promise<FakePlane> {
     epoch++
     const replacedSessions = state.rows.filter((row) => row.deviceId === deviceId && row.sessionId !== sessionId)
     state.rows.push({ deviceId, epoch, sessionId, edgeId, edgeAddress, accountId, protocol, connectedTime })
-    return { $case: 'registered', value: { epoch, replacedSessions, inboxUntil: 0 } }
+    return { $case: 'registered', value: { epoch, replacedSessions, inboxUntil: state.inboxUntil } }
   }
+
+  const look = ({ deviceIds }: LookupRequest): LookupResponse => ({
+    registryTime: systemClock.nowMicros(),
+    devices: deviceIds.map((deviceId) => ({
+      deviceId,
+      routes: state.rows
+        .filter((row) => row.deviceId === deviceId)
+        .toReversed()
+        .map((row) => ({ row, edgeState: EdgeLeaseState.LIVE })),
+      more: false,
+      inboxUntil: state.inboxUntil,
+      error: undefined,
+    })),
+  })
 
   const notHere = async () => {
     throw new PushError('NOT_IMPLEMENTED', 'not part of this test')
@@ -84,7 +125,10 @@ export async function serveFakePlane(): Promise<FakePlane> {
       state.renewals.push(request)
       return { registryTime: systemClock.nowMicros(), lapsed: false, ...(await state.onRenew()) }
     },
-    lookup: notHere,
+    async lookup(request) {
+      state.lookups.push(request)
+      return state.onLookup(request, () => look(request))
+    },
     lookupAccount: notHere,
     listEdges: notHere,
     // biome-ignore lint/correctness/useYield: nobody watches here.
@@ -100,13 +144,20 @@ export async function serveFakePlane(): Promise<FakePlane> {
       added.add(UplinkServiceDefinition, {
         async report(request) {
           const results = request.items.map(async ({ item }) => {
+            if (item?.$case === 'lateAnswer') {
+              state.lateAnswers.push(item.value)
+              return state.onLateAnswer(item.value)
+            }
             if (item?.$case !== 'sessionReplaced') return ReportResult.NOT_IMPLEMENTED
             state.reports.push(item.value)
             return state.onReport(item.value)
           })
           return { results: await Promise.all(results) }
         },
-        flushInbox: notHere,
+        async *flushInbox(request) {
+          state.flushes.push(request)
+          yield* state.onFlush(request)
+        },
       })
     },
     log: silentLog,

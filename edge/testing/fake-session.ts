@@ -1,12 +1,16 @@
+import type { InboxReadyAnswer } from '../../gen/push/internal/v1/edge.ts'
 import type { SessionKey, SessionRow } from '../../gen/push/internal/v1/registry.ts'
+import type { LateAnswer } from '../../gen/push/internal/v1/uplink.ts'
 import { createMetrics } from '../../service-kit/metrics.ts'
 import { seededRandom } from '../../service-kit/random.ts'
 import { SteeredClock } from '../../service-kit/testing/steered-clock.ts'
+import { AwaitedResults } from '../awaited-results.ts'
 import type { CloseKind } from '../close-codes.ts'
 import { DeviceSession } from '../device-session.ts'
 import { createEdgeMetrics } from '../edge-metrics.ts'
 import type { AnswerSink, OutcomeFacts } from '../entry.ts'
 import { FinalAnswers } from '../final-answers.ts'
+import type { Flusher } from '../flush-calls.ts'
 import { createLiveness } from '../liveness.ts'
 import type { SessionHost, SessionOptions, SessionSettings, Transport } from '../session-host.ts'
 import { SessionTable } from '../session-table.ts'
@@ -36,6 +40,10 @@ export class FakeTransport implements Transport {
 export class FakeSink implements AnswerSink {
   ended = false
   readonly outcomes: (OutcomeFacts & { deliveryId: number })[] = []
+  readonly pokes: InboxReadyAnswer[] = []
+  poke(answer: InboxReadyAnswer): void {
+    this.pokes.push(answer)
+  }
   outcome(deliveryId: number, facts: OutcomeFacts): void {
     this.outcomes.push({ deliveryId, ...facts })
   }
@@ -70,6 +78,8 @@ export function fakeEdge(settings: Partial<SessionSettings> = {}) {
   const edgeMetrics = createEdgeMetrics(metrics)
   const unregistered: SessionKey[] = []
   const replaced: SessionRow[] = []
+  const flushers: Flusher[] = []
+  const lateAnswers: LateAnswer[] = []
   const sessions = new SessionTable()
   const host: SessionHost = {
     clock,
@@ -80,9 +90,12 @@ export function fakeEdge(settings: Partial<SessionSettings> = {}) {
     liveness: createLiveness(clock, edgeMetrics),
     sessions,
     finalAnswers: new FinalAnswers(clock),
+    awaitedResults: new AwaitedResults(edgeMetrics),
     outboxBudget: { usedBytes: 0, limitBytes: 1e9 },
     unregister: (key) => unregistered.push(key),
     tellReplaced: (rows) => replaced.push(...rows),
+    flush: (flusher) => flushers.push(flusher),
+    reportLate: (answer) => lateAnswers.push(answer),
     ended: (session) => sessions.remove(session),
   }
   let epoch = 100
@@ -106,6 +119,9 @@ export function fakeEdge(settings: Partial<SessionSettings> = {}) {
     host,
     unregistered,
     replaced,
+    /** Sessions that asked to flush, in the order of asking. */
+    flushers,
+    lateAnswers,
     /** A session that is registering. */
     install,
     /** A session that is open. */
