@@ -60,6 +60,10 @@ export const routerConfig = defineConfig(
       default: 1_024,
       doc: 'Inboxes sent to their devices at once. Above it edges are answered BACKLOG_FULL and try another router.',
     }),
+    watchCountMax: setting('ROUTER_WATCH_COUNT_MAX', wholeNumber({ min: 0, max: 100_000 }), {
+      default: 1_000,
+      doc: 'Messages watched by publishers at once; each is a read at the registry about once a second. Above it watches are answered RATE_EXCEEDED.',
+    }),
     lookupDeadlineMs: setting('ROUTER_LOOKUP_DEADLINE_MS', milliseconds({ min: 50, max: 30_000 }), {
       default: 2_000,
       doc: 'Deadline of one call to the registry.',
