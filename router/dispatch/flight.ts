@@ -1,4 +1,4 @@
-import { type DeviceResult, type Outcome, OutcomeKind } from '../../gen/push/internal/v1/edge.ts'
+import type { DeviceResult, Outcome } from '../../gen/push/internal/v1/edge.ts'
 import type { QueuedMessage } from '../../gen/push/internal/v1/queue.ts'
 import { EdgeLeaseState, type SessionRoute, type SessionRow } from '../../gen/push/internal/v1/registry.ts'
 import { ConfirmLevel, type Message, MessageState, Priority, StateReason } from '../../gen/push/v1/message.ts'
@@ -9,36 +9,16 @@ import type { Random } from '../../service-kit/random.ts'
 import { buildDelivery } from './delivery.ts'
 import type { EdgeDirectory } from './edge-directory.ts'
 import type { EdgeLinks } from './edge-links.ts'
+import { Hold } from './hold.ts'
 import type { LateAnswers } from './late-answers.ts'
 import type { Link } from './link.ts'
 import type { Lookups } from './lookups.ts'
 import type { OfflinePath } from './offline-path.ts'
+import { eventOf, isAnswer } from './outcome-events.ts'
 import { type DispatchEvent, type NextStep, nextStep, type Origin } from './outcomes.ts'
 import type { RouteCache } from './route-cache.ts'
+import type { Hops, Settlement } from './settlement.ts'
 import type { StateRecorder } from './state-recorder.ts'
-
-/** When a message passed which part, in µs since the epoch; 0: it did not. */
-export interface Hops {
-  accepted: number
-  consumed: number
-  lookedUp: number
-  sentToEdge: number
-  written: number
-  answered: number
-}
-
-/** How far a message got, and why. */
-export interface Settlement {
-  readonly state: MessageState
-  readonly reason: StateReason
-  /** The device's own words, or more about the reason. */
-  readonly detail: string
-  readonly edgeId: string
-  readonly sessionId: string
-  /** How often it was handed to an edge's link. */
-  readonly attemptCount: number
-  readonly hops: Readonly<Hops>
-}
 
 /** What every flight shares. */
 export interface FlightContext {
@@ -116,10 +96,7 @@ export class Flight {
   #answerWhileStoring: Outcome | undefined
   #handedOff = false
   #waitTimer: Timer | undefined
-  #limitTimer: Timer | undefined
-  /** When the hold ends, on the monotonic clock; moves on while the registry does not answer. */
-  #holdEndsAt = 0
-  #registryFailsSince: number | undefined
+  readonly #hold: Hold
 
   constructor(context: FlightContext, options: FlightOptions, content: Message) {
     this.#context = context
@@ -129,6 +106,13 @@ export class Flight {
     this.origin = options.origin
     this.#content = content
     this.#nowOrNever = (content.ttl?.seconds ?? 0) === 0 && (content.ttl?.nanos ?? 0) === 0
+    this.#hold = new Hold({
+      clock: context.clock,
+      expireTime: options.message.expireTime,
+      holdTimeMs: options.holdTimeMs,
+      stops: options.origin === 'queue',
+      onLimit: () => this.#limitReached(),
+    })
     this.#hops = {
       accepted: options.message.acceptTime,
       consumed: options.consumed,
@@ -141,8 +125,7 @@ export class Flight {
 
   /** The message counts as in flight: its hold runs from here, also while it waits for the device's message before it. */
   board(): void {
-    this.#holdEndsAt = this.#context.clock.monotonic() + this.#options.holdTimeMs
-    this.#armLimit()
+    this.#hold.start()
   }
 
   /** Sets out. Does nothing for a flight that has ended while it waited. */
@@ -189,7 +172,7 @@ export class Flight {
         this.#waitTimer = this.#context.clock.after(this.#context.ackTimeoutMs, () => this.#happened({ kind: 'ACK_TIMEOUT' }))
         return
       case 'look-up':
-        if (this.#isExpired()) return this.#settle(MessageState.EXPIRED)
+        if (this.#hold.expired) return this.#settle(MessageState.EXPIRED)
         return this.#pause(this.#waitMs(step.wait), () => void this.#lookUp({ fresh: true, allRows: step.allRows === true }))
       case 'unregister':
         return void this.#unregister()
@@ -223,7 +206,7 @@ export class Flight {
     if (this.#stage !== 'looking-up') return
     this.#registryAnswered()
     this.#hops.lookedUp = clock.nowMicros()
-    if (this.#isExpired()) return this.#settle(MessageState.EXPIRED)
+    if (this.#hold.expired) return this.#settle(MessageState.EXPIRED)
     this.#row = found.routes.find((route) => !this.#isGone(route))?.row
     if (this.#row) return this.#happened({ kind: 'ROUTE_FOUND', refused: isSameRow(this.#row, this.#refused) })
     const stale = found.routes[0]?.row
@@ -257,7 +240,7 @@ export class Flight {
   /** The registry does not answer: this says nothing about the device. The hold stops, and the call is made again after a wait. */
   #registryFailed(again: () => void): void {
     if (this.#stage === 'settled') return
-    this.#registryFailsSince ??= this.#context.clock.monotonic()
+    this.#hold.fails()
     this.#context.registryFails(true)
     const waitMs = this.#waitMs('back-off')
     this.#waitTimer?.cancel()
@@ -266,10 +249,7 @@ export class Flight {
 
   #registryAnswered(): void {
     this.#context.registryFails(false)
-    if (this.#registryFailsSince === undefined) return
-    if (this.origin === 'queue') this.#holdEndsAt += this.#context.clock.monotonic() - this.#registryFailsSince
-    this.#registryFailsSince = undefined
-    this.#armLimit()
+    this.#hold.answered()
   }
 
   // --- delivery
@@ -362,36 +342,15 @@ export class Flight {
     return Math.min(backOffMs.cap, backOffMs.first * 2 ** Math.min(this.#attempts, 8)) * (0.5 + random.next() / 2)
   }
 
-  #isExpired(): boolean {
-    return this.message.expireTime <= this.#context.clock.nowMicros()
-  }
-
-  /** Wakes when the message expires or its hold ends, whichever comes first. */
-  #armLimit(): void {
-    const { clock } = this.#context
-    const untilExpiry = (this.message.expireTime - clock.nowMicros()) / 1_000
-    const untilHoldEnds = this.#holdEndsAt - clock.monotonic()
-    this.#limitTimer?.cancel()
-    this.#limitTimer = clock.after(Math.max(0, Math.min(untilExpiry, untilHoldEnds)) + 1, () => this.#limitReached())
-  }
-
+  /** The message has expired, or its hold has ended. */
   #limitReached(): void {
-    const { clock } = this.#context
     if (this.#isEnding()) return
     const direct = this.origin === 'direct'
     // What the device may be about to answer is not judged by the clock: its outcome, or the end of the wait for it, comes soon.
-    if ((this.#stage === 'sent' || this.#stage === 'written') && !direct) {
-      this.#limitTimer = clock.after(250, () => this.#limitReached())
-      return
-    }
-    if (this.#isExpired() && this.#stage !== 'written') return this.#happened({ kind: 'DEADLINE_PASSED' })
-    if (this.#registryFailsSince !== undefined && !direct) {
-      // The hold stands still; the message's own time does not.
-      this.#limitTimer = clock.after(250, () => this.#limitReached())
-      return
-    }
-    if (clock.monotonic() < this.#holdEndsAt) return this.#armLimit()
-    if (this.#registryFailsSince !== undefined) {
+    if ((this.#stage === 'sent' || this.#stage === 'written') && !direct) return this.#hold.later()
+    if (this.#hold.expired && this.#stage !== 'written') return this.#happened({ kind: 'DEADLINE_PASSED' })
+    if (!this.#hold.ended) return this.#hold.later()
+    if (this.#hold.failing) {
       return this.#refuse(
         new PushError('REGISTRY_UNAVAILABLE', 'the registry does not answer, so the device could not be looked up'),
       )
@@ -403,7 +362,7 @@ export class Flight {
   // --- the end
 
   async #store(reason: StateReason): Promise<void> {
-    if (this.#isExpired()) return this.#settle(MessageState.EXPIRED)
+    if (this.#hold.expired) return this.#settle(MessageState.EXPIRED)
     // The link goes on listening: an answer that comes while the message is being stored takes it out again.
     if (this.#stage !== 'written') this.#leaveLink()
     this.#stage = 'storing'
@@ -412,9 +371,9 @@ export class Flight {
     const { offlinePath, lateAnswers } = this.#context
     const message = this.#maybeWritten ? { ...this.message, attempt: this.message.attempt + 1 } : this.message
     try {
-      const end = await offlinePath.store(message, this.deviceId, reason, this.#holdEndsAt)
+      const end = await offlinePath.store(message, this.deviceId, reason, this.#hold.endsAt)
       const answer = this.#answerWhileStoring
-      if (this.#registryFailsSince !== undefined) this.#registryAnswered()
+      if (this.#hold.failing) this.#registryAnswered()
       this.#settle(end.state, end.reason, () =>
         answer === undefined
           ? Promise.resolve()
@@ -454,7 +413,7 @@ export class Flight {
     this.#stage = 'recording'
     this.#leaveLink()
     this.#waitTimer?.cancel()
-    this.#limitTimer?.cancel()
+    this.#hold.cancel()
     this.#handOff()
     const settlement: Settlement = {
       state,
@@ -487,7 +446,7 @@ export class Flight {
       }
       return this.#registryFailed(() => void this.#record(settlement, after))
     }
-    if (this.#registryFailsSince !== undefined) this.#context.registryFails(false)
+    if (this.#hold.failing) this.#context.registryFails(false)
     if (this.#end()) this.#options.onSettled(settlement)
   }
 
@@ -500,53 +459,12 @@ export class Flight {
     this.#stage = 'settled'
     this.#leaveLink()
     this.#waitTimer?.cancel()
-    this.#limitTimer?.cancel()
+    this.#hold.cancel()
     this.#handOff()
     return true
   }
 }
 
-/** Whether it is the device that speaks: then the message is done. */
-function isAnswer(event: DispatchEvent): boolean {
-  return event.kind === 'ACKNOWLEDGED' || event.kind === 'NACKED' || event.kind === 'RESULT'
-}
-
 function isSameRow(row: SessionRow, other: SessionRow | undefined): boolean {
   return row.sessionId === other?.sessionId && row.epoch === other.epoch && row.edgeId === other.edgeId
-}
-
-/** What an outcome means to the table. A kind that this version does not know counts as not connected: the device is looked up again. */
-export function eventOf(outcome: Outcome): DispatchEvent {
-  switch (outcome.kind) {
-    case OutcomeKind.WRITTEN:
-      return { kind: 'WRITTEN', final: outcome.final }
-    case OutcomeKind.ACKNOWLEDGED:
-      return { kind: 'ACKNOWLEDGED' }
-    case OutcomeKind.RESULT:
-      return { kind: 'RESULT', ok: outcome.result?.ok === true }
-    case OutcomeKind.NACKED:
-      return { kind: 'NACKED' }
-    case OutcomeKind.CLOSED_UNACKNOWLEDGED:
-      return { kind: 'CLOSED_UNACKNOWLEDGED' }
-    case OutcomeKind.RATE_LIMITED:
-      return { kind: 'RATE_LIMITED' }
-    case OutcomeKind.SLOW_CONSUMER:
-      return { kind: 'SLOW_CONSUMER' }
-    case OutcomeKind.ACCOUNT_MISMATCH:
-      return { kind: 'ACCOUNT_MISMATCH' }
-    case OutcomeKind.EXPIRED:
-      return { kind: 'EXPIRED' }
-    case OutcomeKind.REPLACED:
-      return { kind: 'REPLACED' }
-    case OutcomeKind.TOO_LARGE:
-      return { kind: 'TOO_LARGE' }
-    default:
-      return { kind: 'NOT_CONNECTED' }
-  }
-}
-
-/** The level that a state reaches, for callers that wait for one. */
-export function reaches(state: MessageState, confirm: ConfirmLevel): boolean {
-  if (state === MessageState.WRITTEN) return confirm === ConfirmLevel.WRITTEN
-  return state === MessageState.ACKNOWLEDGED || state === MessageState.COMPLETED
 }

@@ -3,9 +3,9 @@ import type { QueuedMessage } from '../../gen/push/internal/v1/queue.ts'
 import { type HopTimes, type MessageState, ReceiptMode, type StateReason } from '../../gen/push/v1/message.ts'
 import type { Clock } from '../../service-kit/clock.ts'
 import { timestampFromMicros } from '../../service-kit/time.ts'
-import type { Hops } from './flight.ts'
 import { receiptOf, wantsReceipt } from './receipt-policy.ts'
 import type { Receipts } from './receipts.ts'
+import type { Hops } from './settlement.ts'
 
 /** A state that a message has reached at a device. */
 export interface Reached {
