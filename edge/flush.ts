@@ -233,7 +233,7 @@ export class Flush<Poke> {
   #due(nowMs: number): readonly FlushEffect<Poke>[] {
     if (nowMs >= this.#beltAt) {
       this.#beltAt = never
-      if (this.#phase !== 'idle') this.#armBelt(nowMs)
+      if (this.#phase !== 'idle' || !this.#opened) this.#armBelt(nowMs)
       else {
         // Entries that the device has not answered yet are no surprise.
         this.#belt = this.#unanswered.size === 0

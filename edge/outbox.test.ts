@@ -17,8 +17,8 @@ const entry = (more: Partial<Entry> = {}): Entry => {
     frame: undefined,
     waiters: [],
     wantsResult: false,
-  written: undefined,
-  acknowledged: undefined,
+    written: undefined,
+    acknowledged: undefined,
     ...more,
   }
 }
