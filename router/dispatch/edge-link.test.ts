@@ -5,6 +5,7 @@ import {
   type DeliverRequest,
   type DeliverResponse,
   EdgeServiceDefinition,
+  InboxReadyResult,
   type Outcome,
   OutcomeKind,
 } from '../../gen/push/internal/v1/edge.ts'
@@ -272,4 +273,65 @@ test('closes are answered; an edge that is silent leaves them unanswered', async
   expect(await link.closeSession(close, 1_000)).toBe(CloseSessionResult.CLOSED)
   edge.answer = () => undefined
   expect(await link.closeSession(close, 50)).toBe('unanswered')
+})
+
+test('a poke is answered; an owed one goes out when a stream opens again', async () => {
+  const edge = new ScriptedEdge()
+  const pokes: string[] = []
+  edge.answer = (request) => {
+    pokes.push(...request.inboxReady.map(({ sessionId }) => sessionId))
+    return {
+      outcomes: [],
+      inboxReadyAnswers: request.inboxReady.map(({ pokeId }) => ({ pokeId, result: InboxReadyResult.ACCEPTED })),
+      closeSessionAnswers: [],
+    }
+  }
+  const address = await edge.listen()
+  const link = linkTo(address)
+  expect(await link.poke({ deviceId: 'd', sessionId: 's1' }, 1_000)).toBe(InboxReadyResult.ACCEPTED)
+  edge.breakStreams()
+  await expect.poll(() => link.state).toBe('down')
+  link.owePoke({ deviceId: 'd', sessionId: 's2' })
+  await expect.poll(() => pokes).toEqual(['s1', 's2'])
+})
+
+test('an owed poke to an edge that is gone is forgotten', async () => {
+  const edge = new ScriptedEdge()
+  const link = linkTo(await edge.listen('127.0.0.1:0', 'e2'))
+  link.owePoke({ deviceId: 'd', sessionId: 's' })
+  await expect.poll(() => link.state).toBe('gone')
+  expect(edge.frames).toEqual([])
+})
+
+test("the device's answer to a written delivery that was given up is told as a late one; any other outcome is not", async () => {
+  const edge = new ScriptedEdge()
+  const wake = Promise.withResolvers<void>()
+  edge.answer = (request) => ({
+    outcomes: request.deliveries.map(({ deliveryId }) => outcome(deliveryId, OutcomeKind.WRITTEN)),
+    inboxReadyAnswers: [],
+    closeSessionAnswers: [],
+  })
+  const late: string[] = []
+  const link = new EdgeLink({
+    ...parts,
+    edgeId: 'e1',
+    address: await edge.listen(),
+    limits: defaultLinkLimits,
+    onLateOutcome: ({ deviceId, messageId, outcome: { kind } }) => {
+      late.push(`${deviceId} ${messageId} ${kind}`)
+      wake.resolve()
+    },
+  })
+  opened.push(() => link.close())
+  const first = send(link)
+  await first.heard(2)
+  link.forget(first.id)
+  edge.answer = () => ({
+    outcomes: [outcome(first.id, OutcomeKind.CLOSED_UNACKNOWLEDGED), outcome(first.id, OutcomeKind.ACKNOWLEDGED)],
+    inboxReadyAnswers: [],
+    closeSessionAnswers: [],
+  })
+  send(link)
+  await wake.promise
+  expect(late).toEqual([`d m ${OutcomeKind.ACKNOWLEDGED}`])
 })
