@@ -174,3 +174,39 @@ describe('leaving', () => {
     expect(closedWith(new Session('n').handle({ type: 'disconnect', detail: '' }))).toBe(closeKinds.disconnected)
   })
 })
+
+describe('registering again', () => {
+  const again = (event: SessionEvent) => {
+    const session = open()
+    session.handle({ type: 'registering again' })
+    return { session, effects: session.handle(event) }
+  }
+
+  test('takes the new epoch without another welcome, and the end removes all rows', () => {
+    const { session, effects } = again({ type: 'registered', epoch: 20, attempts: 1, replaced: [row], inboxUntil: 5 })
+    expect(types(effects)).toEqual(['tell replaced', 'mail'])
+    expect(session).toMatchObject({ state: 'open', order: { epoch: 20, sessionId: 'm' } })
+    expect(unregistered(session.handle({ type: 'socket closed' }))).toEqual([0])
+  })
+
+  test('superseded ends it; a failed attempt does not', () => {
+    expect(closedWith(again({ type: 'superseded', attempts: 1 }).effects)).toBe(closeKinds.superseded)
+    const { session, effects } = again({ type: 'registration failed', attempts: 2 })
+    expect(effects).toEqual([])
+    expect(session.state).toBe('open')
+  })
+
+  test('a session that ends meanwhile removes its rows when the call has ended', () => {
+    const session = open()
+    session.handle({ type: 'registering again' })
+    expect(unregistered(session.handle({ type: 'socket closed' }))).toEqual([])
+    expect(unregistered(session.handle({ ...registered, epoch: 20 }))).toEqual([0])
+  })
+})
+
+test('a session that opens with the hint is told so before it is welcome', () => {
+  expect(types(new Session('m').handle({ type: 'registered', epoch: 10, attempts: 1, replaced: [], inboxUntil: 5 }))).toEqual([
+    'mail',
+    'welcome',
+  ])
+})
