@@ -13,6 +13,15 @@ export function parseDurationMs(text: string): number {
   return Math.round(Number(match[1]) * msByUnit[unit])
 }
 
+const timeoutMaxMs = 24 * 3_600_000
+
+/** Reads how long a command may wait, in ms. */
+export function parseTimeoutMs(text: string): number {
+  const ms = parseDurationMs(text)
+  if (ms < 1 || ms > timeoutMaxMs) throw new InvalidArgumentError('Expected more than 0 and at most 24h.')
+  return ms
+}
+
 function isUnit(text: string | undefined): text is keyof typeof msByUnit {
   return text !== undefined && Object.hasOwn(msByUnit, text)
 }

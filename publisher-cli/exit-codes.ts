@@ -12,12 +12,14 @@ export const ExitCode = {
   USAGE: 2,
   /** Not authenticated, or not permitted. */
   NOT_PERMITTED: 3,
-  /** The device is offline; the message was dropped. */
+  /** The device is offline; the message is stored until it comes, or dropped where it may not wait. */
   OFFLINE: 4,
-  /** The message expired, was dropped for another reason, or was replaced by a newer one. */
+  /** The message expired, was dropped for another reason, taken back, or replaced by a newer one. */
   NOT_DELIVERED: 5,
   /** Gave up waiting; the message may still arrive. */
   GAVE_UP: 6,
+  /** The message did not come to the same end at all its devices. */
+  SOME_FAILED: 7,
   /** The service does not answer, or cannot take the call now. */
   UNAVAILABLE: 8,
   /** Ctrl-C. */
@@ -79,8 +81,9 @@ Exit codes:
   1    failed on the device
   2    usage: the command or the message is wrong; nothing was sent
   3    not authenticated or permitted
-  4    device offline, message dropped
-  5    expired, dropped or replaced
-  6    gave up waiting
+  4    device offline; the message is stored (with --ttl 0: dropped)
+  5    expired, dropped, cancelled or replaced
+  6    gave up waiting; status and watch go on with the message id
+  7    some of many failed
   8    service unavailable
   130  interrupted`

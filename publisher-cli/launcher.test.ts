@@ -53,8 +53,8 @@ test('a device that is offline makes the exit code 4', async () => {
 })
 
 test('a usage error goes to stderr and makes the exit code 2', async () => {
-  const ran = await launch(['send', '--device', 'demo', '--wait', 'acked']).done
-  expect(ran).toEqual({ code: 2, stdout: '', stderr: expect.stringContaining('error: --wait acked needs --direct') })
+  const ran = await launch(['send', '--device', 'demo', '--direct', '--wait', 'accepted']).done
+  expect(ran).toEqual({ code: 2, stdout: '', stderr: expect.stringContaining('error: --direct does not go through the queue') })
 })
 
 test('talk and messages of a listener go apart, and Ctrl-C makes the exit code 130', async () => {

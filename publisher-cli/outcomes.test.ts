@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest'
 import { MessageState, StateReason } from '../gen/push/v1/message.ts'
-import { tellOutcome } from './outcomes.ts'
+import { exitCodeOfDevices, tellOutcome } from './outcomes.ts'
+import { deviceAt } from './testing/device-outcome.ts'
 
 const told = (state: keyof typeof MessageState, reason: keyof typeof StateReason = 'UNSPECIFIED', detail = '') => {
   const outcome = { state: MessageState[state], reason: StateReason[reason], detail, edgeId: '', sessionId: '', hops: undefined }
@@ -18,6 +19,9 @@ test.each<[Parameters<typeof told>, string]>([
   [['FAILED', 'RESULT_TIMEOUT'], '1 failed on demo (RESULT_TIMEOUT) (message id-1)'],
   [['DROPPED', 'OFFLINE'], '4 offline: dropped (message id-1)'],
   [['STORED'], '4 offline: stored (message id-1)'],
+  [['STORED', 'OFFLINE'], '4 offline: stored (message id-1)'],
+  [['STORED', 'ACK_TIMEOUT'], '4 written, but not acknowledged in time: stored (message id-1)'],
+  [['STORED', 'UNREACHABLE'], '4 unreachable: stored (message id-1)'],
   [['DROPPED', 'UNREACHABLE'], '5 unreachable: dropped (message id-1)'],
   [['DROPPED', 'ACK_TIMEOUT'], '5 written, but not acknowledged in time: dropped (message id-1)'],
   [['DROPPED', 'SLOW_CONSUMER'], '5 the device reads too slowly: dropped (message id-1)'],
@@ -38,4 +42,44 @@ test('every state that a service may answer has an exit code and words', () => {
   for (const name of Object.keys(MessageState) as (keyof typeof MessageState)[]) {
     expect(told(name)).toMatch(/^\d .*id-1\)?$/)
   }
+})
+
+test('without a time the words tell none', () => {
+  expect(tellOutcome({ messageId: 'id-1', state: MessageState.ACKNOWLEDGED }, 'demo').words).toBe(
+    'acknowledged by demo (message id-1)',
+  )
+})
+
+test.each<[number, Parameters<typeof deviceAt>[]]>([
+  [0, [['ACKNOWLEDGED', { final: true }]]],
+  [
+    0,
+    [
+      ['WRITTEN', { final: true }],
+      ['COMPLETED', { final: true }],
+    ],
+  ],
+  [1, [['FAILED', { final: true }]]],
+  [4, [['STORED']]],
+  [4, [['DROPPED', { final: true, reason: 'OFFLINE' }]]],
+  [
+    5,
+    [
+      ['EXPIRED', { final: true }],
+      ['CANCELLED', { final: true }],
+    ],
+  ],
+  [6, [['WRITTEN']]],
+  [6, [['ACKNOWLEDGED']]],
+  [6, []],
+  [7, [['ACKNOWLEDGED', { final: true }], ['STORED']]],
+  [
+    7,
+    [
+      ['ACKNOWLEDGED', { final: true }],
+      ['FAILED', { final: true }],
+    ],
+  ],
+])('%i for %j', (code, devices) => {
+  expect(exitCodeOfDevices(devices.map((device) => deviceAt(...device)))).toBe(code)
 })

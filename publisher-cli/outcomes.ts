@@ -1,5 +1,5 @@
-import { MessageState, StateReason } from '../gen/push/v1/message.ts'
-import type { PublishResponse } from '../gen/push/v1/publish.ts'
+import { type MessageOutcome, MessageState, StateReason } from '../gen/push/v1/message.ts'
+import type { DeviceOutcome } from '../gen/push/v1/publish.ts'
 import { ExitCode } from './exit-codes.ts'
 import { nameOf, printable } from './output.ts'
 
@@ -9,13 +9,20 @@ export interface ToldOutcome {
   readonly words: string
 }
 
-/** Says what became of a message to `device`. `elapsedMs` is how long the call took. */
-export function tellOutcome(response: PublishResponse, device: string, elapsedMs: number): ToldOutcome {
-  const { state, outcome } = response
+/** A message and the state it has reached, as a publish answers it. */
+export interface ReachedState {
+  readonly messageId: string
+  readonly state: MessageState
+  readonly outcome?: MessageOutcome | undefined
+}
+
+/** Says what became of a message to `device`. `elapsedMs` is how long that took, where it is known. */
+export function tellOutcome(reached: ReachedState, device: string, elapsedMs?: number): ToldOutcome {
+  const { state, outcome, messageId } = reached
   const reason = outcome?.reason ?? StateReason.UNSPECIFIED
   const detail = outcome?.detail ? `: ${printable(outcome.detail)}` : ''
-  const took = `in ${Math.max(1, Math.round(elapsedMs))} ms (message ${response.messageId})`
-  const id = `(message ${response.messageId})`
+  const id = `(message ${messageId})`
+  const took = elapsedMs === undefined ? id : `in ${Math.max(1, Math.round(elapsedMs))} ms ${id}`
   const done = (words: string) => ({ exitCode: ExitCode.DONE, words })
 
   // The call ended before the message was done; it may still arrive.
@@ -25,7 +32,7 @@ export function tellOutcome(response: PublishResponse, device: string, elapsedMs
   }
   switch (state) {
     case MessageState.ACCEPTED:
-      return done(`accepted ${response.messageId}`)
+      return done(`accepted ${messageId}`)
     case MessageState.ACKNOWLEDGED:
       return done(`acknowledged by ${device} ${took}`)
     case MessageState.COMPLETED:
@@ -34,7 +41,7 @@ export function tellOutcome(response: PublishResponse, device: string, elapsedMs
     case MessageState.WRITTEN:
       return done(`written to ${device} ${took}`)
     case MessageState.STORED:
-      return { exitCode: ExitCode.OFFLINE, words: `offline: stored ${id}` }
+      return { exitCode: ExitCode.OFFLINE, words: `${storeWords(reason)}: stored ${id}` }
     case MessageState.FAILED:
       return {
         exitCode: ExitCode.FAILED_ON_DEVICE,
@@ -55,6 +62,23 @@ export function tellOutcome(response: PublishResponse, device: string, elapsedMs
   }
 }
 
+/**
+ * What a message's outcomes at its devices come to: the code that all have, else SOME_FAILED. What is not final gives OFFLINE where it is stored, else
+ * GAVE_UP: whoever looks has stopped waiting.
+ */
+export function exitCodeOfDevices(devices: readonly DeviceOutcome[]): ExitCode {
+  const codes = new Set(devices.map(exitCodeOfDevice))
+  const [only] = codes
+  if (only === undefined) return ExitCode.GAVE_UP
+  return codes.size === 1 ? only : ExitCode.SOME_FAILED
+}
+
+function exitCodeOfDevice({ deviceId, outcome, final }: DeviceOutcome): ExitCode {
+  const state = outcome?.state ?? MessageState.UNSPECIFIED
+  if (!final) return state === MessageState.STORED ? ExitCode.OFFLINE : ExitCode.GAVE_UP
+  return tellOutcome({ messageId: '', state, outcome }, deviceId).exitCode
+}
+
 const dropWords: Partial<Record<StateReason, string>> = {
   [StateReason.UNSPECIFIED]: 'not delivered',
   [StateReason.UNREACHABLE]: 'unreachable',
@@ -64,6 +88,11 @@ const dropWords: Partial<Record<StateReason, string>> = {
   [StateReason.RATE_LIMITED]: 'too many messages for this device',
   [StateReason.ACCOUNT_MISMATCH]: 'the device is logged in to another account',
   [StateReason.CLOSED_UNACKNOWLEDGED]: 'written, but the connection closed before an acknowledgement',
+}
+
+function storeWords(reason: StateReason): string {
+  const offline = reason === StateReason.OFFLINE || reason === StateReason.UNSPECIFIED
+  return offline ? 'offline' : (dropWords[reason] ?? nameOf(StateReason, reason))
 }
 
 function because(reason: StateReason): string {

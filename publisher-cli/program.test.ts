@@ -42,13 +42,10 @@ const answered = (state: MessageState, outcome: Partial<MessageOutcome> = {}): P
 
 const accepted: PublishResponse = { ...answered(MessageState.ACCEPTED), outcome: undefined }
 
-test('send without more goes through the queue and waits until it is accepted', async ({ service }) => {
+test('send --wait accepted goes through the queue and ends when it is safe there', async ({ service }) => {
   const { address, published } = await service({ publish: () => accepted })
-  expect(await run(['send', '--device', 'demo', '--data', '{"a":1}', '--address', address])).toEqual({
-    code: 0,
-    stdout: ['accepted id-1'],
-    stderr: [],
-  })
+  const args = ['send', '--device', 'demo', '--data', '{"a":1}', '--wait', 'accepted', '--address', address]
+  expect(await run(args)).toEqual({ code: 0, stdout: ['accepted id-1'], stderr: [] })
   expect(published).toMatchObject([
     {
       mode: PublishMode.QUEUED,
@@ -94,7 +91,7 @@ test('send passes every option on', async ({ service }) => {
 
 test('--ttl 0 is sent as 0, not left out', async ({ service }) => {
   const { address, published } = await service({ publish: () => accepted })
-  await run(['send', '--device', 'demo', '--ttl', '0', '--address', address])
+  await run(['send', '--device', 'demo', '--ttl', '0', '--wait', 'accepted', '--address', address])
   expect(published[0]?.message?.ttl).toEqual({ seconds: 0, nanos: 0 })
 })
 
@@ -282,7 +279,7 @@ test('--dry-run shows what would be sent, and calls nobody', async () => {
     ttl_ms: 300_000,
     content_type: 'text/plain',
     payload_bytes: 2,
-    wait: 'accepted',
+    wait: 'acked',
   }
   expect(await run(args)).toEqual({ code: 0, stdout: [`would send to demo: ${JSON.stringify(shown)}`], stderr: [] })
   const [line = ''] = (await run([...args, '--json'])).stdout
@@ -292,10 +289,9 @@ test('--dry-run shows what would be sent, and calls nobody', async () => {
 test.for<[string, string]>([
   ['send', 'name the target with --device, or with --account; one of them'],
   ['send --device a --account b', 'name the target'],
-  ['send --device a --wait acked', '--wait acked needs --direct in this version'],
-  ['send --device a --wait written', '--wait written needs --direct in this version'],
-  ['send --device a --direct --wait accepted', 'wait for written or acked'],
-  ['send --device a --wait result', 'Allowed choices are accepted, written, acked'],
+  ['send --device a --direct --wait accepted', 'wait for written, acked or result'],
+  ['send --device a --wait-online --wait accepted', '--wait-online goes with --wait written, acked or result'],
+  ['send --device a --wait done', 'Allowed choices are accepted, written, acked, result'],
   ['send --device a --ttl 5', 'such as 500ms, 10s, 5m, 1h or 30d; or 0'],
   ['send --device a --timeout 0', 'more than 0 and at most 24h'],
   ['send --device a --timeout 25h', 'more than 0 and at most 24h'],
@@ -310,6 +306,10 @@ test.for<[string, string]>([
   ['listen --device a --count 0', 'Expected a whole number of at least 1'],
   ['listen --device a --url http://x', 'http://x is no WebSocket address'],
   ['devices get', "missing required argument 'id'"],
+  ['status', "missing required argument 'message-id'"],
+  ['watch', "missing required argument 'message-id'"],
+  ['watch m --timeout 2d', 'more than 0 and at most 24h'],
+  ['cancel', "missing required argument 'message-id'"],
   ['fly', "unknown command 'fly'"],
 ])('"%s" is a usage error that says what is wrong', async ([args, words]) => {
   const ran = await run(args.split(' '))
@@ -317,14 +317,22 @@ test.for<[string, string]>([
   expect(ran.stderr.join('\n')).toContain(words)
 })
 
-test.for([[], ['send'], ['listen'], ['devices'], ['devices', 'get'], ['edges'], ['edges', 'list']])(
-  'help for %j goes to stdout, ends with 0 and has an example',
-  async (command) => {
-    const ran = await run([...command, '--help'])
-    expect(ran).toMatchObject({ code: 0, stderr: [] })
-    expect(ran.stdout.join('\n')).toMatch(/Examples?:\n {2}push-cli /)
-  },
-)
+test.for([
+  [],
+  ['send'],
+  ['status'],
+  ['watch'],
+  ['cancel'],
+  ['listen'],
+  ['devices'],
+  ['devices', 'get'],
+  ['edges'],
+  ['edges', 'list'],
+])('help for %j goes to stdout, ends with 0 and has an example', async (command) => {
+  const ran = await run([...command, '--help'])
+  expect(ran).toMatchObject({ code: 0, stderr: [] })
+  expect(ran.stdout.join('\n')).toMatch(/Examples?:\n {2}push-cli /)
+})
 
 test('no command at all is a usage error with the help', async () => {
   const ran = await run([])

@@ -1,8 +1,11 @@
 import { Command, CommanderError } from 'commander'
+import { addCancelCommand } from './commands/cancel.ts'
 import { addDevicesGetCommand } from './commands/devices-get.ts'
 import { addEdgesListCommand } from './commands/edges-list.ts'
 import { addListenCommand } from './commands/listen.ts'
 import { addSendCommand } from './commands/send.ts'
+import { addStatusCommand } from './commands/status.ts'
+import { addWatchCommand } from './commands/watch.ts'
 import type { CliContext } from './context.ts'
 import { ExitCode, exitCodesHelp } from './exit-codes.ts'
 import packageJson from './package.json' with { type: 'json' }
@@ -11,7 +14,8 @@ import { UsageError } from './usage-error.ts'
 const help = `
 Examples:
   push-cli listen --device my-tv
-  push-cli send --device my-tv --data '{"text":"hello"}' --direct
+  push-cli send --device my-tv --data '{"text":"hello"}'
+  push-cli status 0197c2d4-5e6f-7a81-92b3-c4d5e6f70819
 ${exitCodesHelp}`
 
 /** Runs one command line, without the program's own name, and says what the process ends with. Throws at defects only. */
@@ -53,6 +57,9 @@ function createProgram(context: CliContext): Command {
     .showHelpAfterError('(--help shows what is possible)')
     .addHelpText('after', help)
   addSendCommand(program, context)
+  addStatusCommand(program, context)
+  addWatchCommand(program, context)
+  addCancelCommand(program, context)
   addListenCommand(program, context)
   const group = (name: string, description: string, example: string) =>
     program.command(name).description(description).helpCommand(false).addHelpText('after', `\nExample:\n  push-cli ${example}`)

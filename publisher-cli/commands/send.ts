@@ -1,14 +1,15 @@
-import { type Command, InvalidArgumentError, Option } from 'commander'
-import { ConfirmLevel, MessageClass, MessageState, Priority, StateReason } from '../../gen/push/v1/message.ts'
+import { type Command, Option } from 'commander'
+import { ConfirmLevel, MessageClass, MessageState, Priority } from '../../gen/push/v1/message.ts'
 import { PublishMode, type PublishRequest, type PublishResponse, PublishServiceDefinition } from '../../gen/push/v1/publish.ts'
 import { durationFromMs } from '../../service-kit/time.ts'
 import { addressOption, withService } from '../connection.ts'
 import type { CliContext } from '../context.ts'
-import { parseDurationMs } from '../durations.ts'
+import { parseDurationMs, parseTimeoutMs } from '../durations.ts'
 import { ExitCode } from '../exit-codes.ts'
-import { tellOutcome } from '../outcomes.ts'
+import { deviceFields, outcomeFields, resultValue } from '../message-fields.ts'
 import { isoTime, nameOf, printable } from '../output.ts'
 import { readPayload } from '../payload.ts'
+import { awaitEnd, type SendEnd, type Wait } from '../send-wait.ts'
 import { UsageError } from '../usage-error.ts'
 
 interface SendOptions {
@@ -23,38 +24,47 @@ interface SendOptions {
   collapseKey?: string
   idempotencyKey?: string
   direct?: boolean
-  wait?: Wait
+  wait: Wait
+  waitOnline?: boolean
   timeout?: number
   dryRun?: boolean
   json?: boolean
   address?: string
 }
 
-type Wait = 'accepted' | 'written' | 'acked'
-
 const priorities = { high: Priority.HIGH, normal: Priority.NORMAL, low: Priority.LOW }
 const classes = { user: MessageClass.USER, diagnostic: MessageClass.DIAGNOSTIC, recovery: MessageClass.RECOVERY }
 
+const confirmByWait = {
+  accepted: ConfirmLevel.ACKNOWLEDGED,
+  written: ConfirmLevel.WRITTEN,
+  acked: ConfirmLevel.ACKNOWLEDGED,
+  result: ConfirmLevel.RESULT,
+} as const satisfies Record<Wait, ConfirmLevel>
+
 const timeoutDefaultMs = 30_000
-const timeoutMaxMs = 24 * 3_600_000
 
 const help = `
 Examples:
-  push-cli send --device my-tv --data '{"text":"hello"}' --direct
-      deliver now, wait until the device has acknowledged
-  push-cli send --device my-tv --data @command.json --ttl 10m --priority high
+  push-cli send --device my-tv --data '{"text":"hello"}'
+      put it into the queue, wait until the device has acknowledged
+  push-cli send --device my-tv --data @command.json --ttl 10m --priority high --wait accepted
       put it into the queue, wait until it is safe there
+  push-cli send --device my-tv --name collect_logs --class diagnostic --wait result --timeout 10m > logs.json
+      wait for the device's result; its data goes to stdout
   echo reboot | push-cli send --device my-tv --data - --name reboot --class recovery --ttl 0 --direct --json
 
-Results go to stdout, everything else to stderr. With --json each message gives one JSON object.`
+Results go to stdout, everything else to stderr. With --json each message gives one JSON object. A device that is offline ends the wait
+with 4: the message is stored and delivered when the device comes. With --wait-online the wait goes on until then. When the wait is over
+before the message is where it should be, the command ends with 6; push-cli status and push-cli watch go on with the message id.`
 
 export function addSendCommand(program: Command, context: CliContext): void {
   program
     .command('send')
     .summary('send a message to a device')
     .description(
-      'Sends a message to a device. Without --direct it goes through the durable queue and the command ends when it is safe there; ' +
-        'with --direct it goes straight to the device and the command ends with what became of it.',
+      'Sends a message to a device and ends with what became of it. Without --direct it goes through the durable queue; ' +
+        'with --direct it goes straight to the device.',
     )
     .option('--device <id>', 'the device')
     .option('--account <id>', 'every device logged in to this account, instead of one device')
@@ -82,21 +92,19 @@ export function addSendCommand(program: Command, context: CliContext): void {
     .addOption(
       new Option(
         '--wait <level>',
-        'how far to wait; written and acked need --direct in this version (default: acked with --direct, else accepted)',
-      ).choices(['accepted', 'written', 'acked']),
+        'how far to wait: until the queue has it (not with --direct), it is handed to the device, the device has acknowledged it, ' +
+          'or has sent its result',
+      )
+        .choices(['accepted', 'written', 'acked', 'result'])
+        .default('acked'),
     )
+    .option('--wait-online', 'go on waiting while the device is offline')
     .option('--timeout <time>', 'longest wait (default: 30s)', parseTimeoutMs)
     .option('--dry-run', 'check and show the message, send nothing')
     .option('--json', 'one JSON object per message')
     .option(addressOption.flags, addressOption.help)
     .addHelpText('after', help)
     .action(async (options: SendOptions) => context.exit(await send(options, context)))
-}
-
-function parseTimeoutMs(text: string): number {
-  const ms = parseDurationMs(text)
-  if (ms < 1 || ms > timeoutMaxMs) throw new InvalidArgumentError('Expected more than 0 and at most 24h.')
-  return ms
 }
 
 async function send(options: SendOptions, context: CliContext): Promise<ExitCode> {
@@ -114,6 +122,7 @@ async function send(options: SendOptions, context: CliContext): Promise<ExitCode
   }
 
   let underWay = false
+  let messageId = ''
   const exitCode = await withService(
     context,
     { address: options.address, timeoutMs },
@@ -122,27 +131,53 @@ async function send(options: SendOptions, context: CliContext): Promise<ExitCode
       const startedAt = clock.monotonic()
       const call = { deadlineMs: timeoutMs, signal: context.interrupted }
       const response = await service.client(PublishServiceDefinition).publish(request, call)
-      const elapsedMs = clock.monotonic() - startedAt
-      const told = tellOutcome(response, printable(target), elapsedMs)
-      if (options.json) print(responseFields(response, elapsedMs))
-      else output.data(told.words)
-      return told.exitCode
+      messageId = response.messageId
+      const elapsedMs = () => clock.monotonic() - startedAt
+      const waiting = {
+        wait,
+        direct: options.direct === true,
+        toAccount: options.account !== undefined,
+        waitOnline: options.waitOnline === true,
+        timeoutMs: timeoutMs - elapsedMs(),
+      }
+      const end = await awaitEnd(service, response, printable(target), waiting, elapsedMs, context)
+      if (options.json) print(endFields(response, end, options.device, elapsedMs()))
+      else tellEnd(end, wait, options.device !== undefined, context)
+      return end.exitCode
     },
     ({ failure }) => {
       if (options.json) print({ error: { reason: failure.reason, message: failure.message, fields: failure.violations } })
     },
   )
-  if (exitCode === ExitCode.INTERRUPTED && underWay) output.talk('interrupted; a message that was under way may still arrive')
+  if (exitCode === ExitCode.INTERRUPTED && underWay) {
+    if (messageId === '') output.talk('interrupted; a message that was under way may still arrive')
+    else output.talk(`interrupted; the message was accepted, push-cli status ${messageId} tells what becomes of it`)
+  }
   return exitCode
 }
 
-function waitOf(options: SendOptions): Wait {
-  const wait = options.wait ?? (options.direct ? 'acked' : 'accepted')
-  if (!options.direct && wait !== 'accepted') {
-    throw new UsageError(`--wait ${wait} needs --direct in this version; a queued message can be waited for until it is accepted`)
+/** Where a result is waited for, stdout has its data and nothing else, so that it can be piped on. */
+function tellEnd({ words, devices }: SendEnd, wait: Wait, one: boolean, { output }: CliContext): void {
+  for (const line of words) {
+    if (wait === 'result') output.talk(line)
+    else output.data(line)
   }
+  for (const { deviceId, result } of devices) {
+    if (wait !== 'result' || result.length === 0) continue
+    const text = printable(Buffer.from(result).toString())
+    output.data(one ? text : `${printable(deviceId)} ${text}`)
+  }
+}
+
+function waitOf(options: SendOptions): Wait {
+  const { wait } = options
   if (options.direct && wait === 'accepted') {
-    throw new UsageError('--direct does not go through the queue that accepts messages; wait for written or acked')
+    throw new UsageError('--direct does not go through the queue that accepts messages; wait for written, acked or result')
+  }
+  if (options.waitOnline && wait === 'accepted') {
+    throw new UsageError(
+      '--wait-online goes with --wait written, acked or result: a message is accepted whether the device is online or not',
+    )
   }
   return wait
 }
@@ -167,7 +202,7 @@ async function requestOf(options: SendOptions, wait: Wait, context: CliContext):
       priority: priorities[options.priority],
       ttl: options.ttl === undefined ? undefined : durationFromMs(options.ttl),
       collapseKey: options.collapseKey ?? '',
-      confirm: wait === 'written' ? ConfirmLevel.WRITTEN : ConfirmLevel.ACKNOWLEDGED,
+      confirm: confirmByWait[wait],
       resultTimeout: undefined,
       receipts: 0,
       traceparent: '',
@@ -196,24 +231,19 @@ function requestFields(request: PublishRequest, wait: Wait): object {
   }
 }
 
-function responseFields(response: PublishResponse, elapsedMs: number): object {
-  const { outcome } = response
+function endFields(response: PublishResponse, end: SendEnd, device: string | undefined, elapsedMs: number): object {
+  const [followed] = end.devices
+  const single = device !== undefined || end.devices.length === 0
+  const outcome = followed?.outcome ?? response.outcome
   return {
     message_id: response.messageId,
-    state: nameOf(MessageState, response.state),
-    reason: outcome && outcome.reason !== StateReason.UNSPECIFIED ? nameOf(StateReason, outcome.reason) : undefined,
-    detail: outcome?.detail || undefined,
+    ...(single ? { ...outcomeFields(outcome), state: nameOf(MessageState, outcome?.state ?? response.state) } : {}),
     elapsed_ms: Math.round(elapsedMs * 10) / 10,
     accept_time: isoTime(response.acceptTime),
     expire_time: isoTime(response.expireTime),
-    edge_id: outcome?.edgeId || undefined,
-    session_id: outcome?.sessionId || undefined,
-    hops: outcome?.hops && {
-      accepted: isoTime(outcome.hops.accepted),
-      looked_up: isoTime(outcome.hops.lookedUp),
-      sent_to_edge: isoTime(outcome.hops.sentToEdge),
-      written: isoTime(outcome.hops.written),
-      answered: isoTime(outcome.hops.answered),
-    },
+    ...(single ? {} : { devices: end.devices.map(deviceFields) }),
+    result: single && followed && followed.result.length > 0 ? resultValue(followed.result) : undefined,
+    gave_up: end.exitCode === ExitCode.GAVE_UP ? true : undefined,
+    error: end.failure === undefined ? undefined : { message: end.failure },
   }
 }

@@ -2,7 +2,16 @@ import type { GetDeviceRequest, GetDeviceResponse } from '../../gen/push/v1/devi
 import { DeviceServiceDefinition } from '../../gen/push/v1/devices.ts'
 import type { ListEdgesRequest, ListEdgesResponse } from '../../gen/push/v1/operations.ts'
 import { OperationsServiceDefinition } from '../../gen/push/v1/operations.ts'
-import type { PublishRequest, PublishResponse } from '../../gen/push/v1/publish.ts'
+import type {
+  CancelMessageRequest,
+  CancelMessageResponse,
+  DeviceOutcome,
+  GetMessageRequest,
+  GetMessageResponse,
+  PublishRequest,
+  PublishResponse,
+  WatchMessageRequest,
+} from '../../gen/push/v1/publish.ts'
 import { PublishServiceDefinition } from '../../gen/push/v1/publish.ts'
 import { systemClock } from '../../service-kit/clock.ts'
 import { PushError } from '../../service-kit/errors.ts'
@@ -15,6 +24,10 @@ type Answer<Request, Response> = (request: Request) => Response | Promise<Respon
 /** What the service answers; a call without an answer here is NOT_IMPLEMENTED. */
 export interface Answers {
   publish?: Answer<PublishRequest, PublishResponse>
+  getMessage?: Answer<GetMessageRequest, GetMessageResponse>
+  /** The n-th watch gets n, from 1 on. */
+  watchMessage?: (request: WatchMessageRequest, n: number, signal: AbortSignal) => AsyncIterable<DeviceOutcome>
+  cancelMessage?: Answer<CancelMessageRequest, CancelMessageResponse>
   getDevice?: Answer<GetDeviceRequest, GetDeviceResponse>
   listEdges?: Answer<ListEdgesRequest, ListEdgesResponse>
 }
@@ -22,6 +35,7 @@ export interface Answers {
 /** A service with the public contracts whose answers a test gives. */
 export async function startTestService(answers: Answers) {
   const published: PublishRequest[] = []
+  let watchCount = 0
   const notYet = async (): Promise<never> => {
     throw new PushError('NOT_IMPLEMENTED', 'this service does not do that')
   }
@@ -40,12 +54,12 @@ export async function startTestService(answers: Answers) {
         async *publishStream() {
           return notYet()
         },
-        getMessage: notYet,
-        // biome-ignore lint/correctness/useYield: it only fails
-        async *watchMessage() {
-          return notYet()
+        getMessage: async (request) => (answers.getMessage ? answers.getMessage(request) : notYet()),
+        async *watchMessage(request, { signal }) {
+          if (!answers.watchMessage) return notYet()
+          for await (const device of answers.watchMessage(request, ++watchCount, signal)) yield { device }
         },
-        cancelMessage: notYet,
+        cancelMessage: async (request) => (answers.cancelMessage ? answers.cancelMessage(request) : notYet()),
       })
       added.add(DeviceServiceDefinition, {
         getDevice: async (request) => (answers.getDevice ? answers.getDevice(request) : notYet()),
