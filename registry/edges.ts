@@ -12,11 +12,11 @@ import { PushError } from '../service-kit/errors.ts'
 import type { Log } from '../service-kit/log.ts'
 import type { Metrics } from '../service-kit/metrics.ts'
 import { msFromDuration } from '../service-kit/time.ts'
+import type { CallScope } from './batches.ts'
 import { EdgeLiveness, type EdgeState, type KnownEdge } from './edge-liveness.ts'
 import type { EdgeRecord, EdgeStore } from './edge-store.ts'
 import { checkListEdges, checkRenewEdge, edgePageToken } from './request-checks.ts'
 import type { WorkLimits } from './service-limits.ts'
-import type { CallScope } from './sessions.ts'
 
 /** An unchanged picture is sent again after this time, as a sign of life. */
 export const watchResendMs = 10_000

@@ -28,7 +28,7 @@ export function measuredStores(stores: RegistryStores, clock: Clock, metrics: Me
         seconds.observe({ step }, (clock.monotonic() - startedAt) / 1000)
       }
     }
-  const { sessions, edges } = stores
+  const { sessions, edges, inbox, receipts } = stores
   return {
     sessions: {
       read: measured('read_sessions', sessions.read),
@@ -43,6 +43,20 @@ export function measuredStores(stores: RegistryStores, clock: Clock, metrics: Me
       readAll: measured('read_leases', edges.readAll),
       clockMicros: measured('read_clock', edges.clockMicros),
       close: edges.close,
+    },
+    inbox: {
+      insert: measured('insert_inbox_row', inbox.insert),
+      writeHint: measured('write_inbox_hint', inbox.writeHint),
+      list: measured('list_inbox', inbox.list),
+      read: measured('read_inbox', inbox.read),
+      readMessage: measured('read_inbox_message', inbox.readMessage),
+      delete: measured('delete_inbox_row', inbox.delete),
+      close: inbox.close,
+    },
+    receipts: {
+      insert: measured('insert_receipt', receipts.insert),
+      read: measured('read_receipts', receipts.read),
+      close: receipts.close,
     },
     close: stores.close,
   }

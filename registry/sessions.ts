@@ -1,7 +1,6 @@
 import type {
   DeviceSessions,
   EdgeLeaseState,
-  ItemError,
   LookupRequest,
   LookupResponse,
   RegisterRequest,
@@ -12,18 +11,16 @@ import type {
   UnregisterRequest,
 } from '../gen/push/internal/v1/registry.ts'
 import type { Clock } from '../service-kit/clock.ts'
-import { PushError } from '../service-kit/errors.ts'
 import type { Log } from '../service-kit/log.ts'
 import type { Metrics } from '../service-kit/metrics.ts'
 import { msFromDuration } from '../service-kit/time.ts'
+import { allOf, type CallScope, createItemErrors, eachOf } from './batches.ts'
 import { checkLookup, checkRegister, checkUnregister } from './request-checks.ts'
 import type { Work, WorkLimits } from './service-limits.ts'
 import { compareRows, type SessionRow, type SessionStore, sessionReadLimitMax } from './session-store.ts'
 
 /** Rows that a look-up returns of each device unless all are asked for. */
 const lookupRows = 3
-/** Items of one batch that are worked on at once, so that a big batch does not keep small ones waiting. */
-const batchConcurrency = 64
 const dayMicros = 86_400_000_000
 
 /** What sessions are made with. */
@@ -34,11 +31,6 @@ export interface SessionsOptions {
   readonly clock: Clock
   readonly log: Log
   readonly metrics: Metrics
-}
-
-/** A call's signal aborts at its deadline, or when its caller has gone: no step is begun after that. */
-export interface CallScope {
-  readonly signal: AbortSignal
 }
 
 /** The calls of `RegistryService` that speak of sessions. */
@@ -66,22 +58,12 @@ export function createSessions(options: SessionsOptions): Sessions {
     ['result'],
   )
   const removed = metrics.counter('push_registry_removed_rows_total', 'Rows deleted because their session had ended')
-  const itemErrors = metrics.counter('push_registry_item_errors_total', 'Items of batches that failed', ['work', 'reason'])
   const overfull = metrics.counter(
     'push_registry_overfull_devices_total',
     'Reads of devices with more rows than are read at most',
   )
 
-  /** The error of one item; what ends the whole call is thrown. */
-  const itemErrorOf = (work: Work, error: unknown, { signal }: CallScope): ItemError => {
-    signal.throwIfAborted()
-    const known = error instanceof PushError ? error : undefined
-    const reason = known?.reason ?? 'INTERNAL'
-    itemErrors.inc({ work, reason })
-    if (known === undefined) log.error('item failed by a defect', { work, cause: error })
-    else log.debug('item failed', { work, reason, cause: known.cause })
-    return { reason, message: known?.message ?? 'the registry made a mistake; its log tells more' }
-  }
+  const itemErrorOf = createItemErrors({ log, metrics })
 
   const readWhole = async (deviceId: string) => {
     const partition = await store.read(deviceId, sessionReadLimitMax)
@@ -170,13 +152,7 @@ export function createSessions(options: SessionsOptions): Sessions {
     async unregister(request, scope) {
       checkUnregister(request)
       const { sessions } = request
-      // All are tried before the call fails as a whole: what is done need not be done again.
-      const failures: unknown[] = []
-      await limits.registrations.admit(sessions.length, () =>
-        eachOf(sessions, (key) => unregisterOne(key, scope).catch((error) => void failures.push(error))),
-      )
-      scope.signal.throwIfAborted()
-      if (failures.length > 0) throw failures[0]
+      await limits.registrations.admit(sessions.length, () => allOf(sessions, scope, (key) => unregisterOne(key, scope)))
     },
 
     async lookup(request, scope) {
@@ -195,15 +171,4 @@ export function createSessions(options: SessionsOptions): Sessions {
       return { devices, registryTime: clock.nowMicros() }
     },
   }
-}
-
-/** Maps in order of the items, a bounded number at once. Ends at the first failure. */
-async function eachOf<T, R>(items: readonly T[], work: (item: T) => Promise<R>): Promise<R[]> {
-  const results: R[] = []
-  let next = 0
-  const worker = async () => {
-    for (let at = next++; at < items.length; at = next++) results[at] = await work(items[at] as T)
-  }
-  await Promise.all(Array.from({ length: Math.min(batchConcurrency, items.length) }, worker))
-  return results
 }

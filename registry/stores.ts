@@ -1,11 +1,15 @@
 import { PushError } from '../service-kit/errors.ts'
 import type { EdgeStore } from './edge-store.ts'
+import type { InboxStore } from './inbox-store.ts'
+import type { ReceiptStore } from './receipt-store.ts'
 import type { SessionStore } from './session-store.ts'
 
 /** What a registry keeps, behind one connection or file. `close()` of any of them is part of `close()` here. */
 export interface RegistryStores {
   readonly sessions: SessionStore
   readonly edges: EdgeStore
+  readonly inbox: InboxStore
+  readonly receipts: ReceiptStore
   close(): Promise<void>
 }
 

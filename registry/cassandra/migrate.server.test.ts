@@ -6,7 +6,7 @@ import { systemRandom } from '../../service-kit/random.ts'
 import { recordingLog } from '../../service-kit/testing/recording-log.ts'
 import type { CassandraSettings } from './client.ts'
 import { migrateCassandra } from './migrate.ts'
-import type { Migration } from './migrations/index.ts'
+import { migrations as allMigrations, type Migration } from './migrations/index.ts'
 import { dropKeyspace, freshSettings, openClient } from './test-keyspace.ts'
 
 let settings: CassandraSettings
@@ -39,11 +39,11 @@ const tables = async () => {
 
 test('an empty cluster gets the keyspace and every table, and a second start changes nothing', async () => {
   await migrateCassandra(client, { settings, ...kit })
-  expect(await tables()).toEqual(['account_devices', 'device_sessions', 'edges', 'registry_schema'])
+  expect(await tables()).toEqual(['account_devices', 'device_sessions', 'edges', 'inbox', 'receipts', 'registry_schema'])
   const log = recordingLog()
   await migrateCassandra(client, { settings, ...kit, log })
   expect(log.entries).toEqual([])
-  expect(await versions()).toEqual(['1 sessions, account devices, edges'])
+  expect(await versions()).toEqual(['1 sessions, account devices, edges', '2 inbox, receipts'])
 })
 
 test('steps are applied in order, each once', async () => {
@@ -52,6 +52,16 @@ test('steps are applied in order, each once', async () => {
   await migrateCassandra(client, { settings, ...kit, log, migrations: [step(1), step(2), step(3)] })
   expect(log.entries.map(({ facts }) => facts.version)).toEqual([2, 3])
   expect(await versions()).toEqual(['1 step 1', '2 step 2', '3 step 3'])
+})
+
+test('a keyspace of the first version gets what came later, and keeps its rows', async () => {
+  const first = allMigrations.slice(0, 1)
+  await migrateCassandra(client, { settings, ...kit, migrations: first })
+  await client.execute(`INSERT INTO ${settings.keyspace}.account_devices (account_id, device_id) VALUES ('a', 'd')`)
+  await migrateCassandra(client, { settings, ...kit })
+  expect(await tables()).toContain('inbox')
+  const { rows } = await client.execute(`SELECT device_id FROM ${settings.keyspace}.account_devices`)
+  expect(rows.map((row) => row.get('device_id'))).toEqual(['d'])
 })
 
 test('registries that start at once take turns, and each step is applied once', async () => {

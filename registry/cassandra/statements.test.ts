@@ -4,6 +4,8 @@ import { createMetrics } from '../../service-kit/metrics.ts'
 import { metricValue } from '../../service-kit/testing/metric-value.ts'
 import { driverOptions } from './client.ts'
 import { createCassandraEdgeStore } from './edge-store.ts'
+import { createCassandraInboxStore } from './inbox-store.ts'
+import { createCassandraReceiptStore } from './receipt-store.ts'
 import { createCassandraSessionStore } from './session-store.ts'
 import { type CqlValue, createStatementRunner, type Statement } from './statements.ts'
 
@@ -58,6 +60,32 @@ test('statements are prepared, and repeatable only where a repeat changes nothin
   expect(executed.every(({ options }) => JSON.stringify(options) === '{"prepare":true,"isIdempotent":true}')).toBe(true)
   expect(executed[0]?.params).toEqual(['d', 5n, 's', 'e', 'e:1', '', 'p', 1n, 5n, 60])
   expect(executed[1]?.params).toEqual([5n, 'd', 5n, 's'])
+  executed = []
+  const inbox = createCassandraInboxStore(run, 'push')
+  const receipts = createCassandraReceiptStore(run, 'push')
+  const message = Buffer.from([1])
+  const summary = { messageId: 'm', acceptTime: 7, expireTime: 9, priority: 2, recovery: false, collapseKey: 'k', size: 1 }
+  await inbox.insert('d', { ...summary, message }, 60)
+  await inbox.delete({ deviceId: 'd', messageId: 'm', acceptTime: 7 })
+  await inbox.writeHint('d', 9, 61)
+  await inbox.list('d')
+  await inbox.read('d')
+  await inbox.readMessage('d', 'm')
+  await receipts.insert({ messageId: 'm', deviceId: 'd', state: 9, time: 8, receipt: message }, 62)
+  await receipts.read('m', undefined, 10)
+  await receipts.read('m', { messageId: 'm', deviceId: 'd', state: 9 }, 10)
+  expect(executed.every(({ options }) => JSON.stringify(options) === '{"prepare":true,"isIdempotent":true}')).toBe(true)
+  expect(executed.map(({ params }) => params)).toEqual([
+    ['d', 'm', 2, false, 7n, 9n, 'k', 1, message, 7n, 60],
+    [7n, 'd', 'm'],
+    [9n, 61, 9n, 'd'],
+    ['d', 1001],
+    ['d', 1001],
+    ['d', 'm'],
+    ['m', 'd', 9, message, -8n, 62],
+    ['m', '', 0, 10],
+    ['m', 'd', 9, 10],
+  ])
   executed = []
   // Stamped by the server: a copy that is late would land on top of what came after it.
   await sessions.writeAccountDevice('a', 'd', 20_000)

@@ -3,7 +3,7 @@ import type { Metrics } from '../../service-kit/metrics.ts'
 import { failureOf, storeErrorOf } from './errors.ts'
 
 /** What may be bound. A `bigint` column takes BigInt only; `null` and `undefined` are nothing that we ever mean. */
-export type CqlValue = string | number | bigint | boolean
+export type CqlValue = string | number | bigint | boolean | Buffer
 
 /** A prepared statement. */
 export interface Statement {

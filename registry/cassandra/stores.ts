@@ -6,7 +6,9 @@ import type { Random } from '../../service-kit/random.ts'
 import type { RegistryStores } from '../stores.ts'
 import { type CassandraSettings, connectCassandra } from './client.ts'
 import { createCassandraEdgeStore } from './edge-store.ts'
+import { createCassandraInboxStore } from './inbox-store.ts'
 import { migrateCassandra } from './migrate.ts'
+import { createCassandraReceiptStore } from './receipt-store.ts'
 import { createCassandraSessionStore } from './session-store.ts'
 import { createStatementRunner } from './statements.ts'
 
@@ -28,6 +30,8 @@ export async function openCassandraStores(
   return {
     sessions: { ...createCassandraSessionStore(run, settings.keyspace), close },
     edges: { ...createCassandraEdgeStore(run, settings.keyspace), close },
+    inbox: { ...createCassandraInboxStore(run, settings.keyspace), close },
+    receipts: { ...createCassandraReceiptStore(run, settings.keyspace), close },
     close,
   }
 }

@@ -3,10 +3,12 @@ import type { Metrics } from '../../service-kit/metrics.ts'
 import { StartError } from '../../service-kit/start-error.ts'
 import { storeUnavailable } from '../stores.ts'
 
-/** The version of the tables below, kept in the file. */
-const schemaVersion = 1
-
-const schema = `
+/**
+ * The steps of the schema: a file that has seen the first n of them is of version n, and keeps that number itself. A step that
+ * has been released is never changed: later needs are later steps.
+ */
+const schemaSteps = [
+  `
   CREATE TABLE device_sessions (
     device_id TEXT NOT NULL, epoch INTEGER NOT NULL, session_id TEXT NOT NULL,
     edge_id TEXT NOT NULL, edge_address TEXT NOT NULL, account_id TEXT NOT NULL, protocol TEXT NOT NULL,
@@ -32,9 +34,28 @@ const schema = `
     edge_id TEXT PRIMARY KEY, name TEXT NOT NULL, address TEXT NOT NULL, zone TEXT NOT NULL,
     connection_count INTEGER NOT NULL, connection_limit INTEGER NOT NULL, draining INTEGER NOT NULL, ends_at INTEGER NOT NULL
   ) WITHOUT ROWID;
-  CREATE INDEX edges_ends ON edges (ends_at);
-  PRAGMA user_version = ${schemaVersion};
-`
+  CREATE INDEX edges_ends ON edges (ends_at);`,
+  `
+  CREATE TABLE inbox (
+    device_id TEXT NOT NULL, message_id TEXT NOT NULL,
+    priority INTEGER NOT NULL, recovery INTEGER NOT NULL, accept_time INTEGER NOT NULL, expire_time INTEGER NOT NULL,
+    collapse_key TEXT NOT NULL, size INTEGER NOT NULL, message BLOB NOT NULL, ends_at INTEGER NOT NULL,
+    PRIMARY KEY (device_id, message_id)
+  );
+  CREATE INDEX inbox_ends ON inbox (ends_at);
+  CREATE TABLE inbox_tombstones (
+    device_id TEXT NOT NULL, message_id TEXT NOT NULL, accept_time INTEGER NOT NULL, ends_at INTEGER NOT NULL,
+    PRIMARY KEY (device_id, message_id)
+  ) WITHOUT ROWID;
+  CREATE INDEX inbox_tombstones_ends ON inbox_tombstones (ends_at);
+  CREATE TABLE receipts (
+    message_id TEXT NOT NULL, device_id TEXT NOT NULL, state INTEGER NOT NULL,
+    time INTEGER NOT NULL, receipt BLOB NOT NULL, ends_at INTEGER NOT NULL,
+    PRIMARY KEY (message_id, device_id, state)
+  );
+  CREATE INDEX receipts_ends ON receipts (ends_at);`,
+]
+const schemaVersion = schemaSteps.length
 
 /** A registry's SQLite file, held by this process alone. */
 export interface SqliteDatabase {
@@ -124,14 +145,15 @@ function openFile(path: string): DatabaseSync {
 }
 
 function migrate(connection: DatabaseSync, path: string): void {
-  const version = connection.prepare('PRAGMA user_version').get()?.user_version
-  if (version === schemaVersion) return
-  if (version !== 0) {
+  const version = Number(connection.prepare('PRAGMA user_version').get()?.user_version)
+  if (version > schemaVersion) {
     throw new StartError(
       `${path} was written by a newer version (schema ${version}, known is ${schemaVersion}); use that version, or another file`,
     )
   }
-  connection.exec(`BEGIN IMMEDIATE; ${schema} COMMIT`)
+  if (version === schemaVersion) return
+  const steps = schemaSteps.slice(version).join('\n')
+  connection.exec(`BEGIN IMMEDIATE; ${steps} PRAGMA user_version = ${schemaVersion}; COMMIT`)
 }
 
 function openError(path: string, cause: unknown): unknown {

@@ -4,6 +4,8 @@ import type { Metrics } from '../../service-kit/metrics.ts'
 import type { RegistryStores } from '../stores.ts'
 import { openSqliteDatabase } from './database.ts'
 import { createSqliteEdgeStore } from './edge-store.ts'
+import { createSqliteInboxStore } from './inbox-store.ts'
+import { createSqliteReceiptStore } from './receipt-store.ts'
 import { createSqliteSessionStore } from './session-store.ts'
 import { startSweep } from './sweep.ts'
 
@@ -19,6 +21,8 @@ export function openSqliteStores(options: { path: string; clock: Clock; log: Log
   return {
     sessions: { ...createSqliteSessionStore(database, clock), close },
     edges: { ...createSqliteEdgeStore(database, clock), close },
+    inbox: { ...createSqliteInboxStore(database, clock), close },
+    receipts: { ...createSqliteReceiptStore(database, clock), close },
     close,
   }
 }

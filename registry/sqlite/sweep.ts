@@ -15,6 +15,9 @@ const keys = {
   device_hints: 'device_id',
   account_devices: 'account_id, device_id',
   edges: 'edge_id',
+  inbox: 'device_id, message_id',
+  inbox_tombstones: 'device_id, message_id',
+  receipts: 'message_id, device_id, state',
 } as const
 
 /** Removes rows and tombstones that have ended, a bounded number each second. Reads never see them, swept or not. */
