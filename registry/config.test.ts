@@ -20,6 +20,9 @@ test('a registry starts on a local Cassandra with nothing set', () => {
     cassandraCreateKeyspace: false,
     cassandraReplicationFactor: 3,
     edgeLeasePeriodMs: 30_000,
+    inboxMessagesMax: 100,
+    inboxBytesMax: 512 * 1024,
+    inboxCountedDevicesMax: 65_536,
   })
 })
 

@@ -97,11 +97,23 @@ export const registryConfig = defineConfig(
     }),
     itemsMax: setting('REGISTRY_ITEMS_MAX', wholeNumber({ min: 2_048, max: 1_000_000 }), {
       default: 16_384,
-      doc: 'Devices and sessions in all calls under way. Above it calls are answered RATE_EXCEEDED; look-ups earlier than registrations.',
+      doc: 'Devices, sessions, messages and receipts in all calls under way. Above a share of it calls are answered RATE_EXCEEDED: receipts first, then the inbox, look-ups, and registrations last.',
     }),
     storeStepsMax: setting('REGISTRY_STORE_STEPS_MAX', wholeNumber({ min: 1, max: 10_000 }), {
       default: 256,
-      doc: 'Reads and writes at the store at once, for look-ups and for registrations each. More wait.',
+      doc: 'Reads and writes at the store at once, for receipts, the inbox, look-ups and registrations each. More wait.',
+    }),
+    inboxMessagesMax: setting('REGISTRY_INBOX_MESSAGES_MAX', wholeNumber({ min: 1, max: 500 }), {
+      default: 100,
+      doc: 'Messages that wait for one device. Counted at every tenth store: each registry may pass it by a few. Then what is of lower priority goes, or the newcomer is dropped.',
+    }),
+    inboxBytesMax: setting('REGISTRY_INBOX_BYTES_MAX', wholeNumber({ min: 131_072, max: 2_097_152 }), {
+      default: 524_288,
+      doc: 'Bytes of all messages that wait for one device, counted with them.',
+    }),
+    inboxCountedDevicesMax: setting('REGISTRY_INBOX_COUNTED_DEVICES_MAX', wholeNumber({ min: 1, max: 10_000_000 }), {
+      default: 65_536,
+      doc: 'Devices whose room in the inbox is remembered from one count to the next. Of those forgotten every tenth store is counted, at random.',
     }),
     edgeLeasePeriodMs: setting('REGISTRY_EDGE_LEASE_PERIOD_MS', milliseconds({ min: leaseTtlMinMs, max: leaseTtlMaxMs }), {
       default: 30_000,

@@ -1,5 +1,3 @@
-import type { InboxServiceImplementation } from '../gen/push/internal/v1/inbox.ts'
-import type { ReceiptServiceImplementation } from '../gen/push/internal/v1/receipts.ts'
 import type { RegistryServiceImplementation } from '../gen/push/internal/v1/registry.ts'
 import type { DrainContext } from '../service-kit/drain-middleware.ts'
 import { PushError } from '../service-kit/errors.ts'
@@ -23,20 +21,6 @@ export function createRegistryService(sessions: Sessions, edges: Edges): Registr
     },
     listEdges: async (request) => edges.list(request),
   }
-}
-
-/** Answers that this version keeps no inbox. */
-export const inboxService: InboxServiceImplementation = {
-  store: () => notYet('the inbox'),
-  read: () => notYet('the inbox'),
-  remove: () => notYet('the inbox'),
-  count: () => notYet('the inbox'),
-}
-
-/** Answers that this version keeps no receipts. */
-export const receiptService: ReceiptServiceImplementation = {
-  record: () => notYet('receipts'),
-  get: () => notYet('receipts'),
 }
 
 function notYet(what: string): Promise<never> {

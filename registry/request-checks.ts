@@ -1,4 +1,7 @@
 import type { Duration } from '../gen/google/protobuf/duration.ts'
+import type { CountRequest, InboxEntry, ReadRequest, RemoveRequest, StoreRequest } from '../gen/push/internal/v1/inbox.ts'
+import type { QueuedMessage } from '../gen/push/internal/v1/queue.ts'
+import type { GetRequest, RecordRequest } from '../gen/push/internal/v1/receipts.ts'
 import type {
   ListEdgesRequest,
   LookupRequest,
@@ -6,6 +9,7 @@ import type {
   RenewEdgeRequest,
   UnregisterRequest,
 } from '../gen/push/internal/v1/registry.ts'
+import { MessageState } from '../gen/push/v1/message.ts'
 import { type FieldViolation, PushError } from '../service-kit/errors.ts'
 import { PUSH_ID_PATTERN } from '../service-kit/ids.ts'
 import { parseHostPort } from '../service-kit/listen-address.ts'
@@ -22,6 +26,13 @@ export const leaseTtlMaxMs = 300_000
 /** Most edges on one page, and how many when the caller does not say. */
 export const edgePageMax = 1000
 export const edgePageDefault = 100
+/** Longest payload and result, in bytes. */
+export const payloadMaxBytes = 65_536
+export const resultMaxBytes = 49_152
+/** How far ahead a message may expire, in ms: the longest time to live, and a day for clocks and queues. */
+export const expiryAheadMaxMs = 31 * 86_400_000
+/** How far ahead a result may be due, in ms: the longest wait for it after that. */
+export const resultAheadMaxMs = expiryAheadMaxMs + 86_400_000
 
 /** A caller who sends nonsense is told about the first few fields of it. */
 const violationsMax = 16
@@ -62,6 +73,17 @@ class Violations {
 
   micros(value: number, field: string): void {
     this.demand(Number.isSafeInteger(value) && value >= 0, field, 'must be 0 or more, in µs')
+  }
+
+  /** A moment that is stamped on a row, not later than so much after now. */
+  moment(value: number, [nowMicros, aheadMaxMs]: readonly [number, number], field: string): void {
+    const latest = nowMicros + aheadMaxMs * 1000
+    const form = `must be in µs since 1970, at most ${aheadMaxMs / 86_400_000} days ahead`
+    this.demand(Number.isSafeInteger(value) && value >= 1 && value <= latest, field, form)
+  }
+
+  messageId(value: string, field: string): void {
+    this.matches(value, PUSH_ID_PATTERN, field, '1 to 128 characters of [A-Za-z0-9._:~-]')
   }
 
   count(value: number, field: string): void {
@@ -130,6 +152,70 @@ export function checkLookup({ deviceIds }: LookupRequest): void {
     bad.demand(!devices.has(deviceId), `device_ids[${at}]`, 'names a device that is in this batch already')
     devices.add(deviceId)
   })
+  bad.throwIfAny()
+}
+
+/** Returns the entries, each of which has its message. */
+export function checkStore({ entries }: StoreRequest, nowMicros: number): (InboxEntry & { message: QueuedMessage })[] {
+  const bad = new Violations()
+  bad.batch(entries, 'entries')
+  const whole = entries.flatMap(({ deviceId, message }, at) => {
+    const field = `entries[${at}]`
+    bad.deviceId(deviceId, `${field}.device_id`)
+    bad.demand(message?.message !== undefined, `${field}.message`, 'is missing')
+    if (message === undefined) return []
+    bad.messageId(message.messageId, `${field}.message.message_id`)
+    bad.moment(message.acceptTime, [nowMicros, expiryAheadMaxMs], `${field}.message.accept_time`)
+    bad.moment(message.expireTime, [nowMicros, expiryAheadMaxMs], `${field}.message.expire_time`)
+    const bytes = message.message?.payload.length ?? 0
+    bad.demand(bytes <= payloadMaxBytes, `${field}.message.message.payload`, `must be at most ${payloadMaxBytes} bytes`)
+    return [{ deviceId, message }]
+  })
+  bad.throwIfAny()
+  return whole
+}
+
+export function checkRemove({ entries }: RemoveRequest): void {
+  const bad = new Violations()
+  bad.batch(entries, 'entries')
+  entries.forEach(({ deviceId, messageId, acceptTime }, at) => {
+    bad.deviceId(deviceId, `entries[${at}].device_id`)
+    bad.messageId(messageId, `entries[${at}].message_id`)
+    bad.demand(Number.isSafeInteger(acceptTime) && acceptTime >= 1, `entries[${at}].accept_time`, 'must be in µs since 1970')
+  })
+  bad.throwIfAny()
+}
+
+/** Checks what reads or counts the inbox of one device. */
+export function checkInboxDevice({ deviceId }: ReadRequest | CountRequest): void {
+  const bad = new Violations()
+  bad.deviceId(deviceId, 'device_id')
+  bad.throwIfAny()
+}
+
+export function checkRecord({ receipts }: RecordRequest, nowMicros: number): void {
+  const bad = new Violations()
+  bad.batch(receipts, 'receipts')
+  const states: readonly number[] = Object.values(MessageState)
+  receipts.forEach((receipt, at) => {
+    const field = `receipts[${at}]`
+    const state = receipt.outcome?.state ?? MessageState.UNSPECIFIED
+    bad.messageId(receipt.messageId, `${field}.message_id`)
+    bad.deviceId(receipt.deviceId, `${field}.device_id`)
+    bad.demand(state !== MessageState.UNSPECIFIED && states.includes(state), `${field}.outcome.state`, 'must be a known state')
+    bad.moment(receipt.time, [nowMicros, expiryAheadMaxMs], `${field}.time`)
+    bad.moment(receipt.expireTime, [nowMicros, expiryAheadMaxMs], `${field}.expire_time`)
+    if (receipt.resultDeadline !== 0) {
+      bad.moment(receipt.resultDeadline, [nowMicros, resultAheadMaxMs], `${field}.result_deadline`)
+    }
+    bad.demand(receipt.result.length <= resultMaxBytes, `${field}.result`, `must be at most ${resultMaxBytes} bytes`)
+  })
+  bad.throwIfAny()
+}
+
+export function checkGet({ messageId }: GetRequest): void {
+  const bad = new Violations()
+  bad.messageId(messageId, 'message_id')
   bad.throwIfAny()
 }
 

@@ -3,9 +3,11 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { HealthDefinition } from 'nice-grpc-server-health'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { InboxServiceDefinition } from '../gen/push/internal/v1/inbox.ts'
+import { type InboxEntry, InboxServiceDefinition } from '../gen/push/internal/v1/inbox.ts'
+import type { QueuedMessage, Receipt } from '../gen/push/internal/v1/queue.ts'
 import { ReceiptServiceDefinition } from '../gen/push/internal/v1/receipts.ts'
 import { EdgeLeaseState, RegistryServiceDefinition } from '../gen/push/internal/v1/registry.ts'
+import { MessageState } from '../gen/push/v1/message.ts'
 import { type Clock, systemClock } from '../service-kit/clock.ts'
 import { type Closers, createClosers } from '../service-kit/closers.ts'
 import { callErrorOf } from '../service-kit/errors.ts'
@@ -15,8 +17,10 @@ import { createMetrics } from '../service-kit/metrics.ts'
 import { systemRandom } from '../service-kit/random.ts'
 import { recordingLog } from '../service-kit/testing/recording-log.ts'
 import { readRegistryConfig } from './config.ts'
+import { receiptOf } from './receipts.suite.ts'
 import { startRegistry } from './server.ts'
 import { renewRequest } from './testing/test-edges.ts'
+import { queued } from './testing/test-inbox.ts'
 import { fullId, registerRequest } from './testing/test-registry.ts'
 
 let folder: string
@@ -45,6 +49,13 @@ async function start(
   const connection = connectGrpc({ addresses: address, log: silentLog, clock: systemClock })
   closers.add('connection', () => connection.close())
   return { address, connection, log }
+}
+
+/** A message as a router stores it, by this machine's clock. */
+function waiting(): QueuedMessage {
+  const acceptTime = systemClock.nowMicros()
+  const times = { acceptTime, expireTime: acceptTime + 60_000_000 }
+  return { ...queued({ id: '019b1d0e-0000-7000-8000-000000000001' }, 'd1'), ...times }
 }
 
 /** SERVING in grpc.health.v1. */
@@ -85,6 +96,30 @@ test('edges and routers find each other through a registry on nothing but a file
 
   const { edges } = await registry.listEdges({}, { deadlineMs: 5000 })
   expect(edges).toMatchObject([{ edgeId: 'edge-a-12345678', state: EdgeLeaseState.LIVE, connectionCount: 3 }])
+})
+
+test('routers keep messages and receipts in the same file, and the devices see the hint', async () => {
+  const { connection } = await start()
+  const inbox = connection.client(InboxServiceDefinition)
+  const receipts = connection.client(ReceiptServiceDefinition)
+  const registry = connection.client(RegistryServiceDefinition)
+  const deadlineMs = 5000
+  const message = waiting()
+  const { results } = await inbox.store({ entries: [{ deviceId: 'd1', message }] }, { deadlineMs })
+  expect(results).toMatchObject([{ result: { $case: 'stored' }, evictions: [] }])
+  expect((await inbox.count({ deviceId: 'd1' }, { deadlineMs })).entryCount).toBe(1)
+  expect(await inbox.read({ deviceId: 'd1' }, { deadlineMs })).toMatchObject({
+    entries: [{ deviceId: 'd1', message }],
+    replaced: [],
+  })
+  const { devices } = await registry.lookup({ deviceIds: ['d1'] }, { deadlineMs })
+  expect(devices).toMatchObject([{ routes: [], inboxUntil: message.expireTime }])
+  const { messageId, acceptTime, expireTime } = message
+  await inbox.remove({ entries: [{ deviceId: 'd1', messageId, acceptTime }] }, { deadlineMs })
+  expect((await inbox.count({ deviceId: 'd1' }, { deadlineMs })).entryCount).toBe(0)
+  const receipt = receiptOf(messageId, MessageState.STORED, { time: acceptTime, expireTime })
+  await receipts.record({ receipts: [receipt] }, { deadlineMs })
+  expect((await receipts.get({ messageId }, { deadlineMs })).receipts).toEqual([receipt])
 })
 
 test('a watch gets the picture at once and its changes, and is told when the registry stops', async () => {
@@ -132,30 +167,11 @@ describe('what this version does not do', () => {
     const { connection } = await start()
     const deadlineMs = 5000
     const registry = connection.client(RegistryServiceDefinition)
-    const inbox = connection.client(InboxServiceDefinition)
-    const receipts = connection.client(ReceiptServiceDefinition)
     const account = failureOf(registry.lookupAccount({ accountId: 'a' }, { deadlineMs }))
     expect(await account).toMatchObject({
       reason: 'NOT_IMPLEMENTED',
       message: 'this version does not keep devices of an account yet',
     })
-    for (const call of [
-      inbox.store({}, { deadlineMs }),
-      inbox.read({}, { deadlineMs }),
-      inbox.remove({}, { deadlineMs }),
-      inbox.count({}, { deadlineMs }),
-    ]) {
-      expect(await failureOf(call)).toMatchObject({
-        reason: 'NOT_IMPLEMENTED',
-        message: 'this version does not keep the inbox yet',
-      })
-    }
-    for (const call of [receipts.record({}, { deadlineMs }), receipts.get({}, { deadlineMs })]) {
-      expect(await failureOf(call)).toMatchObject({
-        reason: 'NOT_IMPLEMENTED',
-        message: 'this version does not keep receipts yet',
-      })
-    }
   })
 })
 
@@ -239,5 +255,61 @@ describe('bad requests name their fields', () => {
     expect(await fieldsOf(registry.listEdges({ pageSize: 1001 }, { deadlineMs }))).toEqual(['page_size'])
     expect(await fieldsOf(registry.listEdges({ pageSize: -1 }, { deadlineMs }))).toEqual(['page_size'])
     expect(await fieldsOf(registry.listEdges({ pageToken: 'nonsense' }, { deadlineMs }))).toEqual(['page_token'])
+  })
+
+  test('in Store, Remove, Read and Count, and nothing is stored', async () => {
+    const inbox = (await start()).connection.client(InboxServiceDefinition)
+    const good = { deviceId: 'd1', message: waiting() }
+    const store = (change: Partial<InboxEntry>) => inbox.store({ entries: [{ ...good, ...change }] }, { deadlineMs })
+    const field = 'entries[0].message'
+    expect(await fieldsOf(store({ deviceId: 'no spaces' }))).toEqual(['entries[0].device_id'])
+    expect(await fieldsOf(store({ message: undefined }))).toEqual([field])
+    expect(await fieldsOf(store({ message: { ...good.message, message: undefined } }))).toEqual([field])
+    expect(await fieldsOf(store({ message: { ...good.message, messageId: '' } }))).toEqual([`${field}.message_id`])
+    const farOff = systemClock.nowMicros() + 32 * 86_400_000_000
+    for (const time of [0, -1, farOff]) {
+      expect(await fieldsOf(store({ message: { ...good.message, acceptTime: time } }))).toEqual([`${field}.accept_time`])
+      expect(await fieldsOf(store({ message: { ...good.message, expireTime: time } }))).toEqual([`${field}.expire_time`])
+    }
+    const content = good.message.message
+    if (content === undefined) throw new Error('no content')
+    const tooLong = { ...good.message, message: { ...content, payload: Buffer.alloc(65_537) } }
+    expect(await fieldsOf(store({ message: tooLong }))).toEqual([`${field}.message.payload`])
+    expect(await fieldsOf(inbox.store({ entries: [good, { ...good, deviceId: '' }] }, { deadlineMs }))).toEqual([
+      'entries[1].device_id',
+    ])
+    expect(await fieldsOf(inbox.store({ entries: thousandAndOne(() => good) }, { deadlineMs }))).toEqual(['entries'])
+    expect((await inbox.count({ deviceId: 'd1' }, { deadlineMs })).entryCount).toBe(0)
+    const key = { deviceId: 'd1', messageId: 'm1', acceptTime: 1 }
+    const remove = (change: Partial<typeof key>) => inbox.remove({ entries: [{ ...key, ...change }] }, { deadlineMs })
+    expect(await fieldsOf(remove({ deviceId: '', messageId: 'a/b', acceptTime: 0 }))).toEqual([
+      'entries[0].device_id',
+      'entries[0].message_id',
+      'entries[0].accept_time',
+    ])
+    expect(await fieldsOf(inbox.remove({ entries: thousandAndOne(() => key) }, { deadlineMs }))).toEqual(['entries'])
+    expect(await fieldsOf(inbox.read({ deviceId: 'a b' }, { deadlineMs }))).toEqual(['device_id'])
+    expect(await fieldsOf(inbox.count({ deviceId: '' }, { deadlineMs }))).toEqual(['device_id'])
+  })
+
+  test('in Record and Get, and nothing is recorded', async () => {
+    const receipts = (await start()).connection.client(ReceiptServiceDefinition)
+    const { acceptTime, expireTime } = waiting()
+    const good = receiptOf('m1', MessageState.ACKNOWLEDGED, { time: acceptTime, expireTime })
+    const record = (change: Partial<Receipt>) => receipts.record({ receipts: [{ ...good, ...change }] }, { deadlineMs })
+    expect(await fieldsOf(record({ messageId: 'a/b' }))).toEqual(['receipts[0].message_id'])
+    expect(await fieldsOf(record({ deviceId: '' }))).toEqual(['receipts[0].device_id'])
+    expect(await fieldsOf(record({ outcome: undefined }))).toEqual(['receipts[0].outcome.state'])
+    for (const time of [0, systemClock.nowMicros() + 32 * 86_400_000_000]) {
+      expect(await fieldsOf(record({ time }))).toEqual(['receipts[0].time'])
+      expect(await fieldsOf(record({ expireTime: time }))).toEqual(['receipts[0].expire_time'])
+    }
+    for (const resultDeadline of [-1, systemClock.nowMicros() + 33 * 86_400_000_000]) {
+      expect(await fieldsOf(record({ resultDeadline }))).toEqual(['receipts[0].result_deadline'])
+    }
+    expect(await fieldsOf(record({ result: Buffer.alloc(49_153) }))).toEqual(['receipts[0].result'])
+    expect(await fieldsOf(receipts.record({ receipts: thousandAndOne(() => good) }, { deadlineMs }))).toEqual(['receipts'])
+    expect(await fieldsOf(receipts.get({ messageId: '' }, { deadlineMs }))).toEqual(['message_id'])
+    expect((await receipts.get({ messageId: 'm1' }, { deadlineMs })).receipts).toEqual([])
   })
 })

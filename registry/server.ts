@@ -12,9 +12,11 @@ import type { Random } from '../service-kit/random.ts'
 import { openCassandraStores } from './cassandra/stores.ts'
 import { contactPointsOf, type RegistryConfig } from './config.ts'
 import { createEdges } from './edges.ts'
+import { createInbox } from './inbox.ts'
 import { measuredStores } from './measured-stores.ts'
 import { watchReadiness } from './readiness.ts'
-import { createRegistryService, inboxService, receiptService } from './registry-service.ts'
+import { createReceipts } from './receipts.ts'
+import { createRegistryService } from './registry-service.ts'
 import { createServiceLimits } from './service-limits.ts'
 import { createSessions } from './sessions.ts'
 import { openSqliteStores } from './sqlite/stores.ts'
@@ -40,7 +42,7 @@ export interface Registry {
 
 /** Opens the store, brings its schema up to date, and serves. Health tells whether the store answers and the clocks agree. */
 export async function startRegistry(options: RegistryOptions): Promise<Registry> {
-  const { config, clock, log, metrics, closers } = options
+  const { config, clock, random, log, metrics, closers } = options
 
   const opened = await openStores(options)
   closers.add('registry store', () => opened.close())
@@ -59,6 +61,17 @@ export async function startRegistry(options: RegistryOptions): Promise<Registry>
   closers.add('edge leases', () => edges.close())
   await edges.readNow()
   const sessions = createSessions({ store: stores.sessions, edgeStateOf: edges.stateOf, limits, clock, log, metrics })
+  const inbox = createInbox({
+    store: stores.inbox,
+    limits,
+    bounds: { messagesMax: config.inboxMessagesMax, bytesMax: config.inboxBytesMax },
+    countedDevicesMax: config.inboxCountedDevicesMax,
+    clock,
+    random,
+    log,
+    metrics,
+  })
+  const receipts = createReceipts({ store: stores.receipts, limits, clock, log, metrics })
 
   const services = [RegistryServiceDefinition, InboxServiceDefinition, ReceiptServiceDefinition]
   const server = await serveGrpc({
@@ -72,8 +85,8 @@ export async function startRegistry(options: RegistryOptions): Promise<Registry>
       : undefined,
     services(server) {
       server.add(RegistryServiceDefinition, createRegistryService(sessions, edges))
-      server.add(InboxServiceDefinition, inboxService)
-      server.add(ReceiptServiceDefinition, receiptService)
+      server.add(InboxServiceDefinition, inbox)
+      server.add(ReceiptServiceDefinition, receipts)
     },
   })
   closers.add('grpc server', () => server.drain(config.drainGraceMs))
