@@ -57,3 +57,15 @@ test('a refusal is cut to the 1,024 characters that the protocol takes', () => {
   answers.owe({ id: 'a', refusal: 'x'.repeat(2_000) })
   expect(answers.takeFrames(100)).toEqual([{ type: 'nack', id: 'a', reason: 'x'.repeat(1_024) }])
 })
+
+test('a result takes the place of the acknowledgement that is still owed, and has a frame of its own', () => {
+  const answers = createAnswers(10)
+  answers.owe({ id: 'a' })
+  answers.owe({ id: 'b' })
+  answers.owe({ id: 'a', result: { status: 'ok', data: { n: 1 } } })
+  expect(answers.takeFrames(100)).toEqual([
+    { type: 'result', id: 'a', status: 'ok', data: { n: 1 } },
+    { type: 'ack', ids: ['b'] },
+  ])
+  expect(answers.takeUnproven()).toEqual([{ id: 'b' }, { id: 'a', result: { status: 'ok', data: { n: 1 } } }])
+})

@@ -1,9 +1,11 @@
 import type { ClientFrame } from './frames.ts'
+import { type Result, words } from './result.ts'
 
-/** What the device says of a message. A reason makes it a refusal. */
+/** What the device says of a message: an acknowledgement, with a reason a refusal, or with a result that; a result acknowledges as well. */
 export interface Answer {
   readonly id: string
   readonly refusal?: string
+  readonly result?: Result
 }
 
 /** Answers owed on one connection, or on none while there is none. */
@@ -25,8 +27,6 @@ export interface Answers {
 /** Most ids that the protocol allows in one acknowledgement. */
 export const ACK_IDS_MAX = 100
 
-const refusalLengthMax = 1024
-
 /** `owedMax` bounds what is owed and, apart from it, what is remembered as sent but not proven. */
 export function createAnswers(owedMax: number): Answers {
   const owed = new Map<string, Answer>()
@@ -41,8 +41,9 @@ export function createAnswers(owedMax: number): Answers {
       const frames: ClientFrame[] = []
       for (const answer of owed.values()) {
         put(unproven, answer, owedMax)
-        if (answer.refusal === undefined) ids.push(answer.id)
-        else frames.push({ type: 'nack', id: answer.id, reason: answer.refusal.slice(0, refusalLengthMax).toWellFormed() })
+        if (answer.result !== undefined) frames.push({ type: 'result', id: answer.id, ...answer.result })
+        else if (answer.refusal === undefined) ids.push(answer.id)
+        else frames.push({ type: 'nack', id: answer.id, reason: words(answer.refusal) })
       }
       owed.clear()
       const perFrame = Math.max(1, Math.min(idsMax, ACK_IDS_MAX))

@@ -121,6 +121,35 @@ test('answers that became due while there was no session go to the next one', as
   expect(second.sent).toEqual([{ type: 'ack', ids: ['m'] }])
 })
 
+test('a result that became due while there was no session goes to the next one; the work is done once', async () => {
+  const ends: ((value: unknown) => void)[] = []
+  const { edge, clock } = connected({ onMessage: () => new Promise<unknown>((resolve) => void ends.push(resolve)) })
+  const first = await edge.newest()
+  await first.welcome()
+  await first.message('m', { confirm: 'RESULT' })
+  expect(first.sent).toEqual([{ type: 'ack', ids: ['m'] }])
+  await first.say({ type: 'pong' })
+  await first.end(1006)
+  ends[0]?.({ log: 'all well' })
+  await clock.advance(1_000)
+  const second = await edge.newest()
+  await second.welcome()
+  await settled()
+  const result = { type: 'result', id: 'm', status: 'ok', data: { log: 'all well' } }
+  expect(second.sent).toEqual([result])
+  // It may have gone into a dead connection as well.
+  await second.end(1006)
+  await clock.advance(30_000)
+  const third = await edge.newest()
+  await third.welcome()
+  await settled()
+  expect(third.sent).toEqual([result])
+  await third.message('m', { confirm: 'RESULT', redelivered: true })
+  await clock.advance(10)
+  expect(third.sent).toEqual([result, result])
+  expect(ends).toHaveLength(1)
+})
+
 test('a repeat on a new session is acknowledged there and handled no second time', async () => {
   const { edge, clock, handled } = connected()
   const first = await edge.newest()

@@ -42,6 +42,8 @@ export interface DeviceBounds {
   readonly owedAnswersMax: number
   /** Ids remembered so that repeats are not handled again. Above it the oldest are forgotten. Default 10,000. */
   readonly seenMax: number
+  /** Bytes of results remembered for repeats. Above it the oldest are forgotten: their messages are then only acknowledged. Default 1 MiB. */
+  readonly resultBytesMax: number
   /** Messages of one class that wait for their handler. Above it a message is left unanswered: it comes again. Default 256. */
   readonly queuedMax: number
   /** For one answer of `seenStore`. Then the command runs without it. Default 2,000. */
@@ -56,6 +58,7 @@ export const defaultBounds: DeviceBounds = {
   answerIntervalMs: 10,
   owedAnswersMax: 1_024,
   seenMax: 10_000,
+  resultBytesMax: 1024 * 1024,
   queuedMax: 256,
   seenStoreTimeoutMs: 2_000,
 }
@@ -108,7 +111,7 @@ export function connectDevice(options: DeviceOptions): Device {
 
   const handlers = createHandlers({
     handlers: options.onMessage,
-    seen: createSeen(bounds.seenMax),
+    seen: createSeen(bounds.seenMax, bounds.resultBytesMax),
     seenStore: options.seenStore,
     seenStoreTimeoutMs: bounds.seenStoreTimeoutMs,
     clock,

@@ -13,7 +13,7 @@ function set(handlers: HandlersByClass, options: Partial<HandlersOptions> = {}) 
   const clock = new SteeredClock()
   const made = createHandlers({
     handlers,
-    seen: createSeen(100),
+    seen: createSeen(100, 1_000),
     seenStore: undefined,
     seenStoreTimeoutMs: 2_000,
     clock,
@@ -167,6 +167,93 @@ test('stopping waits for the running handler and forgets what has not started', 
   await settled()
   expect(answers).toEqual([{ id: 'running' }])
   expect(calls).toHaveLength(1)
+})
+
+/** A handler whose calls a test ends one by one, with a result. */
+function heldResult() {
+  const calls: { resolve: (value: unknown) => void; reject: (error: Error) => void }[] = []
+  const handler = () => new Promise<unknown>((resolve, reject) => void calls.push({ resolve, reject }))
+  return { calls, handler }
+}
+
+const wanting = (id: string, fields = {}) => messageFrame(id, { confirm: 'RESULT', ...fields })
+
+test('a message whose result is wanted is acknowledged when it is handed over, and has its result when the handler returns', async () => {
+  const { calls, handler } = heldResult()
+  const { handlers, answers, outcomes } = set(handler)
+  handlers.receive(wanting('a'))
+  handlers.receive(wanting('b'))
+  await settled()
+  // b has not been handed over yet.
+  expect(answers).toEqual([{ id: 'a' }])
+  calls[0]?.resolve({ files: 3 })
+  await settled()
+  expect(answers).toEqual([{ id: 'a' }, { id: 'a', result: { status: 'ok', data: { files: 3 } } }, { id: 'b' }])
+  calls[1]?.reject(new Error('disk full'))
+  await settled()
+  expect(answers.at(-1)).toEqual({ id: 'b', result: { status: 'failed', message: 'disk full' } })
+  expect(outcomes).toEqual(['handled a', 'refused b'])
+})
+
+test('without a value the result is done, with one that cannot travel it failed and says so', async () => {
+  const values = [undefined, () => 1, 5n, 'x'.repeat(48 * 1024)]
+  const { handlers, answers } = set(() => values.shift())
+  for (const id of ['nothing', 'function']) {
+    handlers.receive(wanting(id))
+    await settled()
+    expect(answers.at(-1)).toEqual({ id, result: { status: 'ok' } })
+  }
+  for (const id of ['bigint', 'large']) {
+    handlers.receive(wanting(id))
+    await settled()
+    expect(answers.at(-1)).toMatchObject({ id, result: { status: 'failed', message: expect.stringContaining('result') } })
+  }
+})
+
+test('what the app does to its value afterwards changes no result', async () => {
+  const value = { n: 1 }
+  const { handlers, answers } = set(() => value)
+  handlers.receive(wanting('m'))
+  await settled()
+  value.n = 2
+  expect(answers.at(-1)?.result?.data).toEqual({ n: 1 })
+})
+
+test('a repeat while the handler works is acknowledged again, one afterwards gets the result again; the work is done once', async () => {
+  const { calls, handler } = heldResult()
+  const { handlers, answers } = set(handler)
+  handlers.receive(wanting('m'))
+  await settled()
+  handlers.receive(wanting('m', { redelivered: true }))
+  await settled()
+  expect(answers).toEqual([{ id: 'm' }, { id: 'm' }])
+  calls[0]?.resolve(7)
+  await settled()
+  handlers.receive(wanting('m', { redelivered: true }))
+  await settled()
+  const result = { id: 'm', result: { status: 'ok', data: 7 } }
+  expect(answers.slice(2)).toEqual([result, result])
+  expect(calls).toHaveLength(1)
+})
+
+test('a message whose result is wanted and that never reaches a handler is refused, not acknowledged', async () => {
+  const { handlers, answers } = set({ DIAGNOSTIC: () => 1 })
+  handlers.receive(wanting('late', { class: 'DIAGNOSTIC', expire_time: SERVER_TIME - 1 }))
+  handlers.receive(wanting('nobody', { class: 'USER' }))
+  handlers.receive(wanting('junk', { class: 'DIAGNOSTIC', data: undefined, data_base64: 'e3s=' }))
+  await settled()
+  expect(answers.map(({ refusal }) => refusal).sort()).toEqual([
+    'expired before the handler could take it',
+    'no handler for messages of class USER',
+    'the payload is not JSON',
+  ])
+})
+
+test('what a handler returns for other messages goes nowhere', async () => {
+  const { handlers, answers } = set(() => ({ secret: 1 }))
+  handlers.receive(messageFrame('m'))
+  await settled()
+  expect(answers).toEqual([{ id: 'm' }])
 })
 
 function memoryStore(): SeenStore & { ids: Set<string> } {

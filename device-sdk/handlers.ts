@@ -2,13 +2,18 @@ import type { MessageFrame } from '../gen/push/v1/device.ts'
 import type { Answer } from './answers.ts'
 import type { Clock, Timer } from './clock.ts'
 import { type DeviceMessage, messageFrom } from './message.ts'
+import { failedResult, messageOf, type Result, resultOf } from './result.ts'
 import type { Seen, SeenStore } from './seen.ts'
 
 /**
  * Handles one message. The message is acknowledged when this has returned (or its promise is fulfilled), and refused with the error's
  * message when it throws: a refused message is not sent again.
+ *
+ * A message with `confirm` RESULT is acknowledged when it is handed to the handler, which may then take as long as the publisher waits for
+ * the result: what it returns (or its promise is fulfilled with) is sent as the result's data, at most 48 KiB of JSON, and an error as a
+ * failed result. Such a message is not sent again once it is acknowledged, also when the process ends before its handler returns.
  */
-export type Handler = (message: DeviceMessage) => void | Promise<void>
+export type Handler = (message: DeviceMessage) => unknown
 
 /** One handler for all classes, or one for each class that the device takes; a class without one is refused. */
 export type HandlersByClass = Handler | { readonly USER?: Handler; readonly DIAGNOSTIC?: Handler; readonly RECOVERY?: Handler }
@@ -55,8 +60,8 @@ export function createHandlers(options: HandlersOptions): Handlers {
     const known = seen.look(frame.id)
     if (known.state !== 'new') {
       onHandled('repeated', frame.id)
-      // A repeat of a message that is still in its handler is answered when that returns.
-      if (known.state === 'answered') onAnswer(known.answer)
+      // A repeat of a message that is still in its handler is answered when that returns, unless it was acknowledged before.
+      if (known.answer !== undefined) onAnswer(known.answer)
       return
     }
     const lane = laneOf(frame.class)
@@ -105,12 +110,28 @@ export function createHandlers(options: HandlersOptions): Handlers {
         // Before the handler: one that restarts the device never gets to a line after it.
         await ask(() => seenStore.add(id, frame.expire_time), undefined)
       }
+      if (frame.confirm === 'RESULT') return { id, result: await resultFrom(handler, message) }
       await handler(message)
       onHandled('handled', id)
       return { id }
     } catch (error) {
       onHandled('refused', id)
-      return { id, refusal: error instanceof Error ? error.message : String(error) }
+      return { id, refusal: messageOf(error) }
+    }
+  }
+
+  /** Acknowledged before: a plane that has to wait for a long handler would take the message for lost, and send it again. */
+  async function resultFrom(handler: Handler, message: DeviceMessage): Promise<Result> {
+    const acknowledgement = { id: message.id }
+    seen.acknowledge(acknowledgement)
+    onAnswer(acknowledgement)
+    try {
+      const result = resultOf(await handler(message))
+      onHandled(result.status === 'ok' ? 'handled' : 'refused', message.id)
+      return result
+    } catch (error) {
+      onHandled('refused', message.id)
+      return failedResult(messageOf(error))
     }
   }
 
@@ -130,7 +151,7 @@ export function createHandlers(options: HandlersOptions): Handlers {
     try {
       return await Promise.race([(async () => call())(), late])
     } catch (error) {
-      options.onStoreFailure(error instanceof Error ? error.message : String(error))
+      options.onStoreFailure(messageOf(error))
       return otherwise
     } finally {
       timer?.cancel()
