@@ -112,7 +112,7 @@ export interface ClientFrame {
   /** Which frame it is. More may come. */
   frame:
     | //
-    /** The handlers of these messages have returned. */
+    /** The device has these messages. */
     { $case: "ack"; value: AckFrame }
     | //
     /** What the message's work came to. */
@@ -250,13 +250,19 @@ export interface PongFrame {
   data?: string | undefined;
 }
 
-/** The handlers of these messages have returned. Ids that the edge does not know are counted, and harmless. */
+/**
+ * The handlers of these messages have returned; where `confirm` is `RESULT`, the messages have been handed to their handlers. Ids that
+ * the edge does not know are passed on: a device may answer on one connection what came by another.
+ */
 export interface AckFrame {
   /** 1 to 100 message ids. */
   ids: string[];
 }
 
-/** What a message's work came to. It acknowledges the message too. */
+/**
+ * What a message's work came to: where `confirm` is `RESULT`, within the time that the publisher waits for it, which may be long after the
+ * ack. It acknowledges the message too. Where `confirm` is another, `ok` acknowledges and `failed` refuses the message.
+ */
 export interface ResultFrame {
   /** The message. */
   id: string;

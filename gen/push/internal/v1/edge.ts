@@ -40,9 +40,9 @@ export const OutcomeKind = {
   UNSPECIFIED: 0,
   /** WRITTEN - Handed to the device's connection. More follows, unless `final`. */
   WRITTEN: 1,
-  /** ACKNOWLEDGED - The device's handler has returned. */
+  /** ACKNOWLEDGED - The device's handler has returned; with confirm RESULT the message has been handed to it, and RESULT may follow. */
   ACKNOWLEDGED: 2,
-  /** RESULT - The device reports a result. */
+  /** RESULT - The device reports a result. Only with confirm RESULT. */
   RESULT: 3,
   /** NACKED - The device refuses the message. */
   NACKED: 4,

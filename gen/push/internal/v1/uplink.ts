@@ -114,7 +114,10 @@ export interface LateAnswer {
   deviceId: string;
   /** The message it answers. */
   messageId: string;
-  /** ACKNOWLEDGED, NACKED or RESULT. */
+  /**
+   * ACKNOWLEDGED, NACKED or RESULT. RESULT may come for a message that wanted none, as the edge may not know what was wanted: `ok` then
+   * acknowledges it, and a failed one refuses it.
+   */
   kind: OutcomeKind;
   /** When the answer came, in µs since the epoch by the edge's clock. */
   answeredTime: number;
