@@ -150,3 +150,22 @@ test('with too many copies under way the next ones are left out, counted', async
   expect(started).toBe(2)
   expect(await counted('receipt_copies', 'left_out')).toBe(3)
 })
+
+test('large copies are left out before they take the room of messages, and go again when there is room', async () => {
+  let finish = () => {}
+  const { receipts, counted } = await bench({
+    copiesBytesMax: 1_000,
+    publishCopy: () =>
+      new Promise((resolve) => {
+        finish = resolve
+      }),
+  })
+  const large = (messageId: string) => acked(messageId, { result: Buffer.alloc(600) })
+  await receipts.record(large('m1'))
+  await receipts.record(large('m2'))
+  expect(await counted('receipt_copies', 'left_out')).toBe(1)
+  finish()
+  await expect.poll(() => counted('receipt_copies', 'sent')).toBe(1)
+  await receipts.record(large('m3'))
+  expect(await counted('receipt_copies', 'left_out')).toBe(1)
+})

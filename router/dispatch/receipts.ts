@@ -22,6 +22,8 @@ export interface ReceiptsOptions {
   readonly queuedMax?: number
   /** Copies under way at once; above it copies are left out and counted. Default 10,000. */
   readonly copiesInFlightMax?: number
+  /** Their bytes, so that they leave the queue's own room to messages. Default 16 MiB. */
+  readonly copiesBytesMax?: number
 }
 
 /** Writes receipts. */
@@ -50,7 +52,7 @@ interface SizedReceipt {
 /** Creates the writer. It owns nothing that must be closed. */
 export function createReceipts(options: ReceiptsOptions): Receipts {
   const { registry, publishCopy, clock, log, metrics, callDeadlineMs } = options
-  const { queuedMax = 100_000, copiesInFlightMax = 10_000 } = options
+  const { queuedMax = 100_000, copiesInFlightMax = 10_000, copiesBytesMax = 16 * 1024 * 1024 } = options
   const client = registry.client(ReceiptServiceDefinition)
   const recorded = metrics.counter('push_router_receipts_total', 'Receipts by what became of them', ['result'])
   const seconds = metrics.histogram('push_router_receipt_call_seconds', 'Calls that record receipts', latencyBucketsSeconds)
@@ -59,6 +61,7 @@ export function createReceipts(options: ReceiptsOptions): Receipts {
     'result',
   ])
   let copiesInFlight = 0
+  let copiesBytes = 0
   let copiesFail = false
 
   /** Records what goes into one call. Returns what is wrong, for each in its place. */
@@ -92,8 +95,11 @@ export function createReceipts(options: ReceiptsOptions): Receipts {
 
   async function copy({ receipt, value }: SizedReceipt): Promise<void> {
     if (!publishCopy) return
-    if (copiesInFlight >= copiesInFlightMax) return copies.inc({ result: 'left_out' })
+    if (copiesInFlight >= copiesInFlightMax || copiesBytes + value.length > copiesBytesMax) {
+      return copies.inc({ result: 'left_out' })
+    }
     copiesInFlight++
+    copiesBytes += value.length
     try {
       await publishCopy(receipt.messageId, value)
       copies.inc({ result: 'sent' })
@@ -105,6 +111,7 @@ export function createReceipts(options: ReceiptsOptions): Receipts {
       copiesFail = true
     } finally {
       copiesInFlight--
+      copiesBytes -= value.length
     }
   }
 

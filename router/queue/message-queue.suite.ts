@@ -277,6 +277,17 @@ export function messageQueueSuite(name: string, newStand: () => Promise<QueueSta
       ])
     })
 
+    test('a copy of a receipt is taken, and handed to nobody', async () => {
+      const queue = await open()
+      await queue.publishReceipt('message-1', bytesOf('receipt'))
+      await put(queue, 'message')
+      const taker = new RecordTaker()
+      await queue.consume(taker)
+      await taker.count(1)
+      await queue.stopConsuming(async () => {})
+      expect(taker.texts).toEqual(['message'])
+    })
+
     test('leases have rising generations, start before their records, and end once', async () => {
       const queue = await open()
       await put(queue, 'a')

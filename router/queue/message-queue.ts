@@ -17,6 +17,11 @@ export interface MessageQueue {
   publish(record: OutgoingRecord): Promise<void>
   /** Puts a record on `push.dead-letter`; `value` is an encoded `push.internal.v1.DeadLetter`. Same promise and errors as `publish`. */
   publishDeadLetter(key: string, value: Uint8Array): Promise<void>
+  /**
+   * Puts a copy of a receipt on `push.receipts`; `value` is an encoded `push.internal.v1.Receipt`. Same errors as `publish`. A queue that
+   * nobody but its own process can read keeps no copies.
+   */
+  publishReceipt(key: string, value: Uint8Array): Promise<void>
   /** Starts all lanes. Once only. Resolves when consuming is arranged, not when the queue is reachable: see `state`. */
   consume(consumer: QueueConsumer): Promise<void>
   /**

@@ -4,15 +4,17 @@ import type { Lane } from './message-queue.ts'
 export interface TopicNames {
   readonly lanes: Readonly<Record<Lane, string>>
   readonly deadLetter: string
+  readonly receipts: string
   /** One consumer group for each lane, shared by all routers. */
   readonly groups: Readonly<Record<Lane, string>>
 }
 
-/** With the default prefix `push.`: topics `push.high`, `push.normal`, `push.low`, `push.dead-letter`; groups `push.router.high` and so on. */
+/** With the default prefix `push.`: topics `push.high`, `push.normal`, `push.low`, `push.dead-letter`, `push.receipts`; groups `push.router.high` and so on. */
 export function topicNames(prefix: string): TopicNames {
   return {
     lanes: { high: `${prefix}high`, normal: `${prefix}normal`, low: `${prefix}low` },
     deadLetter: `${prefix}dead-letter`,
+    receipts: `${prefix}receipts`,
     groups: { high: `${prefix}router.high`, normal: `${prefix}router.normal`, low: `${prefix}router.low` },
   }
 }

@@ -148,6 +148,9 @@ class FileQueue implements EmbeddedQueue {
     await this.#buffer.add({ kind: 'dead', letter: { key, value, timestampMs: this.#options.clock.now() } })
   }
 
+  /** Nobody else reads this file, so there is nobody whom a copy would serve. */
+  async publishReceipt(): Promise<void> {}
+
   deadLetters(): readonly StoredDeadLetter[] {
     return this.#file.deadLetters()
   }

@@ -126,11 +126,24 @@ describe('starting', () => {
     await queue.publishDeadLetter('tv', bytesOf('cannot be read'))
   })
 
+  test('copies of receipts go to a topic of their own', async () => {
+    const { queue } = await stand.openReady()
+    await queue.publishReceipt('message-1', bytesOf('stored'))
+    await queue.publishReceipt('message-1', bytesOf('acknowledged'))
+    const copies: string[] = []
+    const consumer = stand.kafka.consumer({ groupId: `${stand.names.receipts}.test`, maxWaitTimeInMs: 100 })
+    await consumer.connect()
+    await consumer.subscribe({ topic: stand.names.receipts, fromBeginning: true })
+    await consumer.run({ eachMessage: async ({ message }) => void copies.push(`${message.key} ${message.value}`) })
+    await expect.poll(() => copies, { timeout: 10_000 }).toEqual(['message-1 stored', 'message-1 acknowledged'])
+    await consumer.disconnect()
+  })
+
   test('missing topics are named when they may not be created, and found when someone creates them', async () => {
     const { queue } = stand.open({ createTopics: false, bounds: { recheckMs: 300 } })
     await untilState(queue, 'unavailable')
     await expect(put(queue, 'a')).rejects.toThrow(`missing in Kafka: ${stand.names.lanes.high}`)
-    const topics = [...Object.values(stand.names.lanes), stand.names.deadLetter]
+    const topics = [...Object.values(stand.names.lanes), stand.names.deadLetter, stand.names.receipts]
     await asAdmin((admin) => admin.createTopics({ topics: topics.map((topic) => ({ topic, numPartitions: 1 })) }))
     await untilState(queue, 'ready')
     await put(queue, 'a')

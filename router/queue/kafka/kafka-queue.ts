@@ -143,6 +143,7 @@ class KafkaQueue implements MessageQueue {
       topics: [
         ...lanes.map((lane) => ({ name: this.#names.lanes[lane], recordBytesMax: laneBatchBytesMax })),
         { name: this.#names.deadLetter, recordBytesMax: deadLetterBatchBytesMax },
+        { name: this.#names.receipts, recordBytesMax: laneBatchBytesMax },
       ],
       create: options.createTopics ?? true,
       partitionCount: options.partitionCount ?? 12,
@@ -186,6 +187,11 @@ class KafkaQueue implements MessageQueue {
     // Not tied to `state`: where messages are refused for weak durability, those in the queue must still come to an end.
     if (!this.#producer) throw this.#unavailable()
     await this.#put({ topic: this.#names.deadLetter, key, value }, deadLetterBytesMax)
+  }
+
+  async publishReceipt(key: string, value: Uint8Array): Promise<void> {
+    if (!this.#producer) throw this.#unavailable()
+    await this.#put({ topic: this.#names.receipts, key, value }, recordBytesMax)
   }
 
   async consume(consumer: QueueConsumer): Promise<void> {
