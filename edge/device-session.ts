@@ -1,8 +1,7 @@
 import type { CloseSessionResult, Delivery } from '../gen/push/internal/v1/edge.ts'
-import { isPushId } from '../service-kit/ids.ts'
 import type { CloseKind } from './close-codes.ts'
 import { closeKinds } from './close-codes.ts'
-import { type DeviceAnswer, isRepeated, lateAnswerOf, outcomeOf, resultOf } from './device-answer.ts'
+import { type DeviceAnswer, resultOf } from './device-answer.ts'
 import type { Waiter } from './entry.ts'
 import type { ClientFrame, ControlFrame } from './frames.ts'
 import { ackIdsMax, decodeClientFrame, encodeControlFrame } from './frames.ts'
@@ -11,6 +10,7 @@ import { SessionClocks } from './session-clocks.ts'
 import type { SessionHost, SessionOptions, Transport } from './session-host.ts'
 import { SessionInbox, type WaitingPoke } from './session-inbox.ts'
 import { SessionMessages } from './session-messages.ts'
+import { takeAnswer } from './take-answer.ts'
 import type { WheelItem } from './timer-wheel.ts'
 
 /** One device's stay: does what its state machine says, with a transport, messages and deadlines. */
@@ -270,13 +270,13 @@ export class DeviceSession implements WheelItem {
   #take(frame: ClientFrame): void {
     switch (frame.type) {
       case 'ack':
-        for (const id of frame.ids) this.#answer(id, { type: 'ack' })
+        for (const id of frame.ids) takeAnswer(this.#host, this, id, { type: 'ack' })
         break
       case 'nack':
-        this.#answer(frame.id, { type: 'nack', detail: frame.reason ?? '' })
+        takeAnswer(this.#host, this, frame.id, { type: 'nack', detail: frame.reason ?? '' })
         break
       case 'result':
-        this.#answer(frame.id, resultOf(frame))
+        takeAnswer(this.#host, this, frame.id, resultOf(frame))
         break
       case 'ping':
         this.#reply({ type: 'pong', ...(frame.data !== undefined && { data: frame.data }) })
@@ -284,23 +284,6 @@ export class DeviceSession implements WheelItem {
       case 'pong':
         break // a sign of life, as every frame
     }
-  }
-
-  #answer(messageId: string, answer: DeviceAnswer): void {
-    const { sessions, finalAnswers, metrics, clock } = this.#host
-    if (this.settle(messageId, answer)) return
-    // A device may answer on its new connection what came by the old one.
-    for (const other of sessions.ofDevice(this.deviceId)) {
-      if (other !== this && other.settle(messageId, answer)) return
-    }
-    const known = finalAnswers.find(this.deviceId, messageId)
-    if (known !== undefined && isRepeated(answer, known)) return metrics.answers.inc({ became: 'repeated' })
-    if (!isPushId(messageId)) return metrics.answers.inc({ became: 'malformed' })
-    // Sent by another edge, or too long ago to be remembered. What it wanted is not known here: a result goes up as one.
-    metrics.answers.inc({ became: 'unknown' })
-    const facts = { ...outcomeOf(answer, true, this.sessionId), answeredTime: clock.nowMicros() }
-    finalAnswers.remember(this.deviceId, messageId, facts)
-    this.#host.reportLate(lateAnswerOf(this.deviceId, messageId, facts))
   }
 
   #invalid(reason: 'UNKNOWN_TYPE' | 'INVALID_FRAME', message: string): void {
