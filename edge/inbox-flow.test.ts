@@ -56,6 +56,29 @@ test('a poke for a session that is not here pokes no other, and its row is remov
   expect(edge.plane.flushes).toEqual([])
 })
 
+test('a poke for a session that is still registering is remembered, and answered when its inbox has been read', async ({
+  edge,
+}) => {
+  await edge.start()
+  const registered = Promise.withResolvers<void>()
+  edge.plane.onRegister = async (_session, insert) => {
+    await registered.promise
+    return insert()
+  }
+  const device = edge.connect('dev:tv-1')
+  await expect.poll(() => edge.plane.registers).toHaveLength(1)
+  const sessionId = edge.plane.registers[0]?.sessionId ?? ''
+  const router = edge.router()
+  router.send({ inboxReady: [{ pokeId: 1, deviceId: 'tv-1', sessionId }] })
+  await edge.pass(100)
+  expect(pokesOf(router)).toEqual([])
+  expect(edge.plane.flushes).toEqual([])
+  registered.resolve()
+  await device.next('welcome')
+  await expect.poll(() => pokesOf(router)).toEqual([{ pokeId: 1, result: ACCEPTED }])
+  expect(edge.plane.flushes).toMatchObject([{ sessionId }])
+})
+
 test('a session that registers with the hint flushes, and repeats it when the router fails', async ({ edge }) => {
   await edge.start()
   edge.plane.inboxUntil = 1
