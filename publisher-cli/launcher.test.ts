@@ -52,6 +52,34 @@ test('a device that is offline makes the exit code 4', async () => {
   expect(await done).toEqual({ code: 4, stdout: 'offline: dropped (message id-1)\n', stderr: '' })
 })
 
+test('a send through the queue ends as soon as the device has acknowledged, though its watch may last much longer', async () => {
+  const service = await startTestService({
+    publish: () => ({
+      messageId: 'id-1',
+      acceptTime: undefined,
+      expireTime: undefined,
+      state: MessageState.ACCEPTED,
+      outcome: undefined,
+    }),
+    async *watchMessage(_request, _n, signal) {
+      const outcome = {
+        state: MessageState.ACKNOWLEDGED,
+        reason: StateReason.UNSPECIFIED,
+        detail: '',
+        edgeId: '',
+        sessionId: '',
+        hops: undefined,
+      }
+      yield { deviceId: 'demo', outcome, time: undefined, final: true, result: Buffer.alloc(0), recorded: [] }
+      await new Promise((resolve) => signal.addEventListener('abort', resolve, { once: true }))
+    },
+  })
+  onTestFinished(service.close)
+  // Far longer than the test may take: a process that waits for it never ends here.
+  const { done } = launch(['send', '--device', 'demo', '--data', '{}', '--timeout', '10m', '--address', service.address])
+  expect((await done).code).toBe(0)
+})
+
 test('a usage error goes to stderr and makes the exit code 2', async () => {
   const ran = await launch(['send', '--device', 'demo', '--direct', '--wait', 'accepted']).done
   expect(ran).toEqual({ code: 2, stdout: '', stderr: expect.stringContaining('error: --direct does not go through the queue') })

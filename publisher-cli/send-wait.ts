@@ -97,6 +97,8 @@ export async function awaitEnd(
     return end(exitCode, [`gave up waiting: ${printable(message)} ${id}`], message)
   } finally {
     leave.abort()
+    // Left where it stands, the watch would keep its deadline's timer, and with it the process.
+    await steps.return().catch(() => undefined)
   }
 }
 

@@ -147,9 +147,6 @@ test('what a later version does is answered UNIMPLEMENTED, by every call', async
   const calls = [
     () => publish.publish({ message }, bound),
     () => first(publish.publishStream(nothing(), bound)),
-    () => publish.getMessage({}, bound),
-    () => first(publish.watchMessage({}, bound)),
-    () => publish.cancelMessage({}, bound),
     () => devices.listAccountDevices({}, bound),
     () => operations.drainEdge({}, bound),
     () => operations.getEdgeDrain({}, bound),

@@ -13,6 +13,7 @@ import { serveMetrics } from '../service-kit/metrics-server.ts'
 import type { Random } from '../service-kit/random.ts'
 import { createAcceptance } from './api/acceptance.ts'
 import { createDevicesService } from './api/devices-service.ts'
+import { createMessageQueries } from './api/message-queries.ts'
 import { createOperationsService } from './api/operations-service.ts'
 import { createPublishService } from './api/publish-service.ts'
 import { createUplinkService } from './api/uplink-service.ts'
@@ -121,6 +122,14 @@ export async function startRouter(options: RouterOptions): Promise<Router> {
     flushesMax: config.flushesMax,
   })
 
+  const queries = createMessageQueries({
+    ...parts,
+    registry,
+    receipts,
+    callDeadlineMs: config.lookupDeadlineMs,
+    watchCountMax: config.watchCountMax,
+  })
+
   const server = await serveGrpc({
     address: config.listenAddress,
     ...parts,
@@ -133,7 +142,7 @@ export async function startRouter(options: RouterOptions): Promise<Router> {
     services(server) {
       server.add(
         PublishServiceDefinition,
-        createPublishService({ queue, dispatcher, acceptance: createAcceptance(clock, random), clock, metrics }),
+        createPublishService({ queue, dispatcher, acceptance: createAcceptance(clock, random), clock, metrics, queries }),
       )
       server.add(DeviceServiceDefinition, createDevicesService(lookups))
       server.add(OperationsServiceDefinition, createOperationsService({ registry, lookups, links, log }))
