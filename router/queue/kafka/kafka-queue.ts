@@ -76,7 +76,7 @@ export const kafkaQueueDefaults: KafkaQueueBounds = {
   recheckMs: 30_000,
   commitIntervalMs: 100,
   fetchWaitMs: 200,
-  sessionTimeoutMs: 30_000,
+  sessionTimeoutMs: 10_000,
   rebalanceTimeoutMs: 60_000,
   fetchBytesMax: 1024 * 1024,
   restartMaxMs: 10_000,
@@ -114,6 +114,7 @@ class KafkaQueue implements MessageQueue {
   readonly #lanesDown = new Set<Lane>()
   #producer: RecordProducer | undefined
   #problem: string | undefined = 'Kafka has not answered yet'
+  readonly #firstLook = Promise.withResolvers<void>()
   #preparing: Promise<void> | undefined
   /** Ends the pause between two looks. */
   #pause = new AbortController()
@@ -210,7 +211,10 @@ class KafkaQueue implements MessageQueue {
           bounds: this.#bounds,
         }),
     )
-    for (const lane of this.#lanes) lane.start()
+    // Not before Kafka has answered and the topics had their chance to be created.
+    void this.#firstLook.promise.then(() => {
+      for (const lane of this.#lanes ?? []) lane.start()
+    })
   }
 
   async stopConsuming(settle: () => Promise<void>): Promise<void> {
@@ -301,12 +305,14 @@ class KafkaQueue implements MessageQueue {
     const { random, clock, log } = this.#options
     const backoff = createBackoff({ baseMs: 250, capMs: this.#bounds.reconnectMaxMs, random })
     const { signal } = this.#closing
+    let told = false
     while (!signal.aborted) {
       let waitMs: number
       this.#pause = new AbortController()
       try {
         this.#problem = await this.#look()
         this.#status.answered()
+        this.#firstLook.resolve()
         this.#updateStatus()
         if (this.#problem === undefined && this.#lanesDown.size === 0) return
         waitMs = this.#bounds.recheckMs
@@ -315,7 +321,10 @@ class KafkaQueue implements MessageQueue {
         waitMs = backoff.next()
         this.#problem = `Kafka does not answer at ${this.#options.brokers.join(', ')}`
         this.#updateStatus()
-        log.debug('kafka does not answer', { cause: error, wait_ms: waitMs })
+        // Once for each time that it goes away; `state` tells the rest.
+        if (told) log.debug('kafka does not answer', { cause: error, wait_ms: waitMs })
+        else log.warn('kafka does not answer', { cause: error, wait_ms: waitMs })
+        told = true
       }
       await clock.sleep(waitMs, this.#pause.signal).catch(() => undefined)
     }

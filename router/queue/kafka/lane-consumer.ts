@@ -34,7 +34,10 @@ export interface LaneConsumerBounds {
   readonly commitIntervalMs: number
   /** How long a fetch waits for records, and so how long a resumed partition may stand, ms. Default 200. */
   readonly fetchWaitMs: number
-  /** Without a sign of life for so long the group takes the partitions away, ms. Default 30_000. */
+  /**
+   * Without a sign of life for so long the group takes the partitions away, ms. Default 10_000. So long the partitions of a router that was
+   * killed stand still, and so long Kafka waits for earlier members when it was itself away.
+   */
   readonly sessionTimeoutMs: number
   /** How long members of the group are waited for at a rebalance, ms. Default 60_000. */
   readonly rebalanceTimeoutMs: number
