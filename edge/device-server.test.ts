@@ -1,6 +1,14 @@
 import { describe, expect } from 'vitest'
 import { WebSocket } from 'ws'
+import { createMetrics } from '../service-kit/metrics.ts'
+import { seededRandom } from '../service-kit/random.ts'
 import { metricValue } from '../service-kit/testing/metric-value.ts'
+import { recordingLog } from '../service-kit/testing/recording-log.ts'
+import { SteeredClock } from '../service-kit/testing/steered-clock.ts'
+import { devIdentity } from './auth/dev.ts'
+import { serveDevices } from './device-server.ts'
+import { createEdgeMetrics } from './edge-metrics.ts'
+import { createRetryAfter } from './retry-after.ts'
 import { type EdgeFixture, test } from './testing/edge-fixture.ts'
 import { clientFrame, handshakeText, rawClient } from './testing/raw-client.ts'
 
@@ -75,14 +83,31 @@ test('an origin that is allowed comes in', async ({ edge }) => {
   client.end()
 })
 
-test('a client that says nothing is let go', async ({ edge }) => {
-  await edge.start()
-  // The server's own limits are real time, and long; here it is enough that they are set.
-  const client = rawClient(addressOf(edge))
-  client.write('GET /v1/connect HTTP/1.1\r\n')
-  client.end()
+test('a client that does not finish its request is told 408 and cut', async () => {
+  const log = recordingLog()
+  const clock = new SteeredClock()
+  const metrics = createMetrics()
+  const server = await serveDevices({
+    address: '127.0.0.1:0',
+    allowedOrigins: [],
+    identity: devIdentity(),
+    connectionLimit: 10,
+    frameLimitBytes: 1_000,
+    // The HTTP server's own timers are real.
+    requestTimeoutMs: 200,
+    gate: { sessionCount: () => 0, backlogged: () => false },
+    admit: () => expect.unreachable(),
+    retryAfter: createRetryAfter({ clock, random: seededRandom(1), ratePerSecond: 1 }),
+    clock,
+    log,
+    metrics: createEdgeMetrics(metrics),
+  })
+  const client = rawClient(server.address)
+  client.write('GET /v1/connect HTTP/1.1\r\nX-Slow: ')
+  expect(await client.status()).toBe(408)
   await client.closed
-  expect(edge.log.withPhrase('device refused')).toEqual([])
+  expect(log.withPhrase('device refused')).toMatchObject([{ facts: { reason: 'timeout', answer: 408 } }])
+  await server.close()
 })
 
 describe('a browser, which cannot read a refused handshake, is let in only to be told', () => {

@@ -411,9 +411,7 @@ describe('deadlines', () => {
     // Late by less than a stall: the timers run first, what the socket holds is read after them, the verdict comes last.
     clock.stall(900)
     const advanced = clock.advance(100)
-    setImmediate(() => {})
-    await Promise.resolve()
-    setImmediate(() => session.heard())
+    setImmediate(() => setImmediate(() => session.heard()))
     await advanced
     await clock.advance(300)
     expect(transport.closedWith).toBeUndefined()
