@@ -24,6 +24,8 @@ import { compareRows, type SessionRow, type SessionStore, sessionReadLimitMax } 
 const lookupRows = 3
 /** Items of one batch that are worked on at once, so that a big batch does not keep small ones waiting. */
 const batchConcurrency = 64
+/** Failures of the store are logged at most this often. */
+const warnPeriodMs = 1000
 const dayMicros = 86_400_000_000
 
 /** What sessions are made with. */
@@ -72,6 +74,17 @@ export function createSessions(options: SessionsOptions): Sessions {
     'Reads of devices with more rows than are read at most',
   )
 
+  // While the store is away every item of every call fails: one line a second says as much.
+  let warnAgainAt = Number.NEGATIVE_INFINITY
+  let unsaidCount = 0
+  const warnOfFailure = (work: Work, { reason, cause }: PushError) => {
+    unsaidCount += 1
+    if (clock.monotonic() < warnAgainAt) return
+    log.warn('items failed', { work, reason, item_count: unsaidCount, cause })
+    warnAgainAt = clock.monotonic() + warnPeriodMs
+    unsaidCount = 0
+  }
+
   /** The error of one item; what ends the whole call is thrown. */
   const itemErrorOf = (work: Work, error: unknown, { signal }: CallScope): ItemError => {
     signal.throwIfAborted()
@@ -79,7 +92,7 @@ export function createSessions(options: SessionsOptions): Sessions {
     const reason = known?.reason ?? 'INTERNAL'
     itemErrors.inc({ work, reason })
     if (known === undefined) log.error('item failed by a defect', { work, cause: error })
-    else log.debug('item failed', { work, reason, cause: known.cause })
+    else warnOfFailure(work, known)
     return { reason, message: known?.message ?? 'the registry made a mistake; its log tells more' }
   }
 
