@@ -27,7 +27,7 @@ test('nothing has to be set', () => {
 
 test('plain text on an address that others can reach has to be asked for, and dev identity never goes there', () => {
   const open = {
-    EDGE_LISTEN_ADDRESS: '0.0.0.0:7402',
+    EDGE_LISTEN_ADDRESS: '10.0.0.1:7402',
     EDGE_DEVICE_LISTEN_ADDRESS: '0.0.0.0:7480',
     EDGE_METRICS_ADDRESS: '10.0.0.1:1',
   }
@@ -35,6 +35,13 @@ test('plain text on an address that others can reach has to be asked for, and de
   expect(problemsOf({ ...open, EDGE_INSECURE: 'true' })).toEqual([expect.stringContaining('EDGE_AUTH is "dev"')])
   const jwt = { EDGE_AUTH: 'jwt-hs256', EDGE_JWT_SECRET: 'x'.repeat(32) }
   expect(problemsOf({ ...open, ...jwt, EDGE_INSECURE: 'true' })).toEqual([])
+})
+
+test('an address that nobody can dial is not advertised', () => {
+  const open = { EDGE_INSECURE: 'true', EDGE_LISTEN_ADDRESS: '0.0.0.0:7402' }
+  expect(problemsOf(open)).toEqual([expect.stringContaining('EDGE_ADVERTISE_ADDRESS')])
+  expect(problemsOf({ ...open, EDGE_ADVERTISE_ADDRESS: 'edge-1.example:7402' })).toEqual([])
+  expect(problemsOf({ ...open, EDGE_ADVERTISE_ADDRESS: 'edge-1.example:0' })).toHaveLength(1)
 })
 
 test('a secret that is short or missing is told, and not shown', () => {

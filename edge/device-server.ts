@@ -226,7 +226,7 @@ export async function serveDevices(options: DeviceServerOptions): Promise<Device
   server.on('connection', (socket) => {
     socket.on('error', ignore)
     sockets.add(socket)
-    socket.once('close', forget)
+    socket.on('close', forget)
   })
   function forget(this: Socket) {
     sockets.delete(this)

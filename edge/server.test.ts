@@ -17,10 +17,13 @@ import { handshakeText, rawClient } from './testing/raw-client.ts'
 
 const { WRITTEN, ACKNOWLEDGED, NOT_CONNECTED, CLOSED_UNACKNOWLEDGED, SLOW_CONSUMER, ACCOUNT_MISMATCH, TOO_LARGE } = OutcomeKind
 
+// Of a session that nobody has.
+const ghostId = 'ghost-ghost-ghost-gho_'
+
 const ghost = (edgeId: string, epoch: number): SessionRow => ({
   deviceId: 'tv-1',
   epoch,
-  sessionId: 'ghost',
+  sessionId: ghostId,
   edgeId,
   edgeAddress: 'elsewhere:1',
   accountId: '',
@@ -50,6 +53,7 @@ describe('deliveries', () => {
     const good = Array.from({ length: 40 }, () => deliveryOf({}, { sessionId }))
     const bad = [
       deliveryOf({}, { sessionId, messageId: 'no id' }),
+      deliveryOf({}, { sessionId: 'too-short' }),
       deliveryOf({}, { sessionId, priority: 0 }),
       deliveryOf({}, { sessionId, payload: Buffer.alloc(200_000), contentType: 'x/y' }),
       deliveryOf({}, { sessionId, accountId: 'ben' }),
@@ -57,6 +61,7 @@ describe('deliveries', () => {
     router.send({ deliveries: [...bad, ...good] })
     for (const { deliveryId } of good) expect(await router.kinds(deliveryId)).toEqual([WRITTEN])
     expect(bad.map(({ deliveryId }) => router.outcomes.find((outcome) => outcome.deliveryId === deliveryId)?.kind)).toEqual([
+      TOO_LARGE,
       TOO_LARGE,
       TOO_LARGE,
       TOO_LARGE,
@@ -97,22 +102,22 @@ describe('deliveries', () => {
     await edge.start()
     const device = await edge.open('dev:tv-1')
     const router = edge.router()
-    const delivery = deliveryOf({}, { sessionId: 'ghost' })
+    const delivery = deliveryOf({}, { sessionId: ghostId })
     router.send({ deliveries: [delivery] })
     await device.next('message')
     await router.kinds(delivery.deliveryId)
     expect(router.outcomes[0]).toMatchObject({ kind: WRITTEN, sessionId: device.sessionId })
-    await expect.poll(() => edge.plane.unregistered).toEqual([{ deviceId: 'tv-1', sessionId: 'ghost', epoch: 0 }])
+    await expect.poll(() => edge.plane.unregistered).toEqual([{ deviceId: 'tv-1', sessionId: ghostId, epoch: 0 }])
   })
 
   test('nobody there: NOT_CONNECTED, and the row is removed; another device is no substitute', async ({ edge }) => {
     await edge.start()
     await edge.open('dev:tv-2')
     const router = edge.router()
-    const delivery = deliveryOf({}, { sessionId: 'ghost' })
+    const delivery = deliveryOf({}, { sessionId: ghostId })
     router.send({ deliveries: [delivery], inboxReady: [{ pokeId: 5, deviceId: 'tv-2', sessionId: 'x' }] })
     expect(await router.kinds(delivery.deliveryId)).toEqual([NOT_CONNECTED])
-    await expect.poll(() => edge.plane.unregistered).toEqual([{ deviceId: 'tv-1', sessionId: 'ghost', epoch: 0 }])
+    await expect.poll(() => edge.plane.unregistered).toEqual([{ deviceId: 'tv-1', sessionId: ghostId, epoch: 0 }])
     expect(router.answers.flatMap(({ inboxReadyAnswers }) => inboxReadyAnswers)).toEqual([
       { pokeId: 5, result: InboxReadyResult.NOT_CONNECTED },
     ])
@@ -251,9 +256,9 @@ describe('closes', () => {
     await edge.start()
     const { sessionId } = await edge.open('dev:tv-1')
     const router = edge.router()
-    router.send({ closeSessions: [supersede('ghost', 9_999), { closeId: 2, deviceId: 'tv-1', sessionId }] })
+    router.send({ closeSessions: [supersede(ghostId, 9_999), { closeId: 2, deviceId: 'tv-1', sessionId }] })
     await expect.poll(() => resultsOf(router)).toEqual([CloseSessionResult.NOT_CONNECTED, CloseSessionResult.NOT_CONNECTED])
-    await expect.poll(() => edge.plane.unregistered).toEqual([{ deviceId: 'tv-1', sessionId: 'ghost', epoch: 0 }])
+    await expect.poll(() => edge.plane.unregistered).toEqual([{ deviceId: 'tv-1', sessionId: ghostId, epoch: 0 }])
     expect(edge.plane.rows).toHaveLength(1)
   })
 
@@ -391,7 +396,7 @@ describe('replaced sessions', () => {
     await edge.pass(15_000)
     await expect.poll(() => edge.plane.reports.length).toBe(3)
     expect(edge.plane.reports[2]).toMatchObject({
-      sessionId: 'ghost',
+      sessionId: ghostId,
       edgeId: 'edge-b',
       edgeAddress: 'elsewhere:1',
       replacerSessionId: device.sessionId,
@@ -404,7 +409,7 @@ describe('replaced sessions', () => {
     const { edgeId } = await edge.start()
     edge.plane.rows.push(ghost(edgeId, 7))
     await edge.open('dev:tv-1')
-    await expect.poll(() => edge.plane.unregistered).toEqual([{ deviceId: 'tv-1', sessionId: 'ghost', epoch: 7 }])
+    await expect.poll(() => edge.plane.unregistered).toEqual([{ deviceId: 'tv-1', sessionId: ghostId, epoch: 7 }])
   })
 })
 

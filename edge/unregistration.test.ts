@@ -18,6 +18,7 @@ function setup(queuedMax?: number) {
   const unregistration = createUnregistration({
     registry: {
       async unregister(request: DeepPartial<UnregisterRequest>) {
+        if (request.sessions?.some(({ sessionId }) => sessionId === 'wrong')) throw new PushError('INVALID_REQUEST', 'wrong')
         if (state.away) throw new PushError('REGISTRY_UNAVAILABLE', 'away')
         calls.push(request.sessions ?? [])
         return {}
@@ -87,4 +88,18 @@ test('closing waits for what is left, and after its grace gives it up aloud', as
     false,
     0,
   ])
+})
+
+test('a key that the registry rejects is given up alone, and does not keep the others', async () => {
+  const { clock, calls, unregistration, key, metrics } = setup()
+  for (const name of ['a', 'wrong', 'b']) unregistration.add(key(name))
+  await clock.advance(5_000)
+  expect(
+    calls
+      .flat()
+      .map(({ sessionId }) => sessionId)
+      .sort(),
+  ).toEqual(['a', 'b'])
+  expect(unregistration.size).toBe(0)
+  expect(await metricValue(metrics, 'push_edge_unregister_given_up_total', { reason: 'rejected' })).toBe(1)
 })
