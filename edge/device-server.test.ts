@@ -6,7 +6,8 @@ import { metricValue } from '../service-kit/testing/metric-value.ts'
 import { recordingLog } from '../service-kit/testing/recording-log.ts'
 import { SteeredClock } from '../service-kit/testing/steered-clock.ts'
 import { devIdentity } from './auth/dev.ts'
-import { serveDevices } from './device-server.ts'
+import type { Identity } from './auth/identity.ts'
+import { type DeviceServerOptions, serveDevices } from './device-server.ts'
 import { createEdgeMetrics } from './edge-metrics.ts'
 import { createRetryAfter } from './retry-after.ts'
 import { type EdgeFixture, test } from './testing/edge-fixture.ts'
@@ -83,30 +84,67 @@ test('an origin that is allowed comes in', async ({ edge }) => {
   client.end()
 })
 
-test('a client that does not finish its request is told 408 and cut', async () => {
+/** The server alone, refusing whom a test wants refused. */
+async function serveAlone(more: Partial<DeviceServerOptions>) {
   const log = recordingLog()
   const clock = new SteeredClock()
-  const metrics = createMetrics()
   const server = await serveDevices({
     address: '127.0.0.1:0',
     allowedOrigins: [],
     identity: devIdentity(),
     connectionLimit: 10,
     frameLimitBytes: 1_000,
-    // The HTTP server's own timers are real.
-    requestTimeoutMs: 200,
     gate: { sessionCount: () => 0, backlogged: () => false },
     admit: () => expect.unreachable(),
     retryAfter: createRetryAfter({ clock, random: seededRandom(1), ratePerSecond: 1 }),
     clock,
     log,
-    metrics: createEdgeMetrics(metrics),
+    metrics: createEdgeMetrics(createMetrics()),
+    ...more,
   })
   const client = rawClient(server.address)
+  return { server, client, refusals: () => log.withPhrase('device refused').map(({ facts }) => [facts.reason, facts.answer]) }
+}
+
+const browserHandshake = handshakeText({
+  Authorization: undefined,
+  'Sec-WebSocket-Protocol': 'push.v1.json, push.bearer.ZGV2OnR2',
+})
+const judging = (verdict: 'expired' | 'unavailable'): Identity => ({
+  authenticate: async () => ({ ok: false, verdict, detail: verdict }),
+})
+
+test('a client that does not finish its request is told 408 and cut', async () => {
+  // The HTTP server's own timers are real.
+  const { server, client, refusals } = await serveAlone({ requestTimeoutMs: 200 })
   client.write('GET /v1/connect HTTP/1.1\r\nX-Slow: ')
   expect(await client.status()).toBe(408)
   await client.closed
-  expect(log.withPhrase('device refused')).toMatchObject([{ facts: { reason: 'timeout', answer: 408 } }])
+  expect(refusals()).toEqual([['timeout', 408]])
+  await server.close()
+})
+
+test.for([
+  ['too many register at once', { gate: { sessionCount: () => 0, backlogged: () => true } }, 'backlog', 503, 1013],
+  ['the credential has expired', { identity: judging('expired') }, 'expired', 401, 4004],
+  ['nobody can be identified now', { identity: judging('unavailable') }, 'identity_unavailable', 503, 1013],
+] as const)('%s: a status for clients with a header, a close code for browsers', async ([_what, more, reason, status, code]) => {
+  const header = await serveAlone(more)
+  header.client.write(handshakeText())
+  expect(await header.client.status()).toBe(status)
+  expect(header.refusals()).toEqual([[reason, status]])
+  const browser = await serveAlone(more)
+  browser.client.write(browserHandshake)
+  expect(await browser.client.closeCode()).toBe(code)
+  expect(browser.refusals()).toEqual([[reason, code]])
+  for (const { server } of [header, browser]) await server.close()
+})
+
+test('when too many are being told why, one more gets plain HTTP', async () => {
+  const { server, client, refusals } = await serveAlone({ lingeringMax: 0, identity: judging('expired') })
+  client.write(browserHandshake)
+  expect(await client.status()).toBe(401)
+  expect(refusals()).toEqual([['expired', 401]])
   await server.close()
 })
 

@@ -33,6 +33,8 @@ export interface DeviceServerOptions {
   /** Most sessions and handshakes together. */
   readonly connectionLimit: number
   readonly frameLimitBytes: number
+  /** Most refused devices at once that are upgraded only to be told why; more get plain HTTP. Default 256. */
+  readonly lingeringMax?: number
   /** How long a client has for its request. Default 10 s. */
   readonly requestTimeoutMs?: number
   /** Whether devices may come now, asked before anything costly. */
@@ -60,13 +62,11 @@ const headersMax = 64
 const keepAliveTimeoutMs = 5_000
 /** Above the connection limit: for health checks, and to be able to say why somebody is refused. */
 const connectionHeadroom = 256
-/** Most refused devices at once that are upgraded only to be told why. */
-const lingeringMax = 256
 const backlog = 1_024
 
 /** Opens the port. Throws PortTakenError when it is in use. */
 export async function serveDevices(options: DeviceServerOptions): Promise<DeviceServer> {
-  const { identity, gate, clock, log, metrics, requestTimeoutMs = 10_000 } = options
+  const { identity, gate, clock, log, metrics, requestTimeoutMs = 10_000, lingeringMax = 256 } = options
   const webSockets = createWebSocketServer(options.frameLimitBytes)
   const sockets = new Set<Socket>()
   let ready = false
