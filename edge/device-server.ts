@@ -10,6 +10,7 @@ import { type CloseKind, closeKinds, closeReason } from './close-codes.ts'
 import type { EdgeMetrics } from './edge-metrics.ts'
 import { type ControlFrame, encodeControlFrame } from './frames.ts'
 import { type ConnectRequest, type Refusal, type RefusalReason, readHandshake } from './handshake.ts'
+import { disbelief, unauthenticated, writeRefusal } from './refusals.ts'
 import type { RetryAfter } from './retry-after.ts'
 import { createWebSocketServer, type DeviceSocket, upgradeSocket } from './websocket.ts'
 
@@ -259,41 +260,6 @@ function answerHealth(path: string, ready: boolean, request: IncomingMessage, re
   const well = path === '/healthz' || ready
   response.writeHead(well ? 200 : 503, { 'content-type': 'text/plain', 'cache-control': 'no-store' })
   response.end(well ? 'ok\n' : 'not ready\n')
-}
-
-function unauthenticated(reason: 'unauthenticated' | 'expired', message: string): Refusal {
-  return { status: 401, reason, message, headers: { 'www-authenticate': 'Bearer' } }
-}
-
-/** 401 and 4500 are verdicts about this credential; trouble of the edge with its keys is 503 and 1013. */
-function disbelief(verdict: IdentityVerdict & { ok: false }, retryAfter: RetryAfter): { refusal: Refusal; kind: CloseKind } {
-  switch (verdict.verdict) {
-    case 'invalid':
-      return { refusal: unauthenticated('unauthenticated', verdict.detail), kind: closeKinds.authenticationFailed }
-    case 'expired':
-      return { refusal: unauthenticated('expired', verdict.detail), kind: closeKinds.credentialExpired }
-    case 'unavailable': {
-      const headers = { 'retry-after': String(retryAfter.next()) }
-      return {
-        refusal: { status: 503, reason: 'identity_unavailable', message: verdict.detail, headers },
-        kind: closeKinds.tryAgainLater,
-      }
-    }
-  }
-}
-
-function writeRefusal(socket: Duplex, { status, message, headers = {} }: Refusal): void {
-  const body = `${message}\n`
-  const lines = Object.entries({
-    connection: 'close',
-    'content-type': 'text/plain',
-    'content-length': String(Buffer.byteLength(body)),
-    ...headers,
-  }).map(([name, value]) => `${name}: ${value}\r\n`)
-  socket.on('error', ignore)
-  // Half-open connections are allowed here: without it one whose client stays would stay as well.
-  socket.once('finish', () => socket.destroy())
-  socket.end(`HTTP/1.1 ${status} ${STATUS_CODES[status] ?? 'Error'}\r\n${lines.join('')}\r\n${body}`)
 }
 
 function listen(server: Server, asked: string): Promise<string> {
