@@ -154,14 +154,15 @@ test(
   'kill -9 of both registries while messages come: all that is accepted is delivered once they are back',
   async () => {
     const { plane, run, load, publisher } = await startRun({ registryCount: 2, routerCount: 2, edgeCount: 2, deviceCount: 100 })
-    const running = load()
+    // Direct calls wait meanwhile; those who use the queue do not.
+    const loads = [load({ directShare: 0 }), load({ directShare: 1, publisherCount: 4 })]
     await delay(1_000)
     await Promise.all(plane.registries.map((registry) => registry.kill()))
     const killedAt = Date.now()
     await delay(4_000)
     await Promise.all(plane.registries.map((registry) => registry.restart()))
     await delay(1_000)
-    await running.stop()
+    await Promise.all(loads.map((one) => one.stop()))
     await untilSettled(run, settleTimeoutMs)
     expectAllDelivered('both registries killed', run)
     // The queue took messages all the while.
@@ -226,21 +227,47 @@ test(
   testTimeoutMs,
 )
 
-test(
-  'SIGTERM of a router under load: what it has accepted is delivered, and it exits with 0',
-  async () => {
-    const { plane, run, load } = await startRun({ registryCount: 1, routerCount: 2, edgeCount: 2, deviceCount: 100 })
-    const running = load()
+test.each([
+  ['SIGTERM', 0],
+  ['SIGKILL', null],
+] as const)(
+  '%s of a router under load: what it has accepted is delivered',
+  async (signal, code) => {
+    const { plane, run, load, publisher } = await startRun({ registryCount: 1, routerCount: 2, edgeCount: 2, deviceCount: 100 })
+    const running = load({ pauseMs: 50 })
     await delay(2_000)
     const router = nth(plane.routers, 0)
-    expect(await router.stop()).toEqual({ code: 0, signal: null })
+    const end = await (signal === 'SIGTERM' ? router.stop() : router.kill())
+    expect(end.code).toBe(code)
     await delay(1_000)
     await router.restart()
     await untilServing(router.fact('address'))
     await delay(1_000)
     await running.stop()
+    await untilFinished(run, settleTimeoutMs)
+    expectAllDelivered(`router ended by ${signal}`, run)
+    // Calls that failed were told to be repeated.
+    expect(failures(publisher.published).filter((failure) => !/^m\d+: UNAVAILABLE/.test(failure))).toEqual([])
+    expect(plane.defects()).toEqual([])
+  },
+  testTimeoutMs,
+)
+
+test(
+  'an edge that hangs for longer than routers wait for an outcome: each message is handled once',
+  async () => {
+    const { plane, run, load, publisher } = await startRun({ registryCount: 1, routerCount: 2, edgeCount: 2, deviceCount: 100 })
+    const running = load()
+    await delay(1_000)
+    const edge = nth(plane.edges, 0)
+    edge.pause()
+    await delay(7_000)
+    edge.resume()
+    await delay(1_000)
+    await running.stop()
     await untilSettled(run, settleTimeoutMs)
-    expectAllDelivered('router stopped', run)
+    expectAllDelivered('edge paused', run)
+    expect(failures(publisher.published)).toEqual([])
     expect(plane.defects()).toEqual([])
   },
   testTimeoutMs,

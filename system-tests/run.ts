@@ -46,8 +46,9 @@ export async function until(holds: () => boolean, timeoutMs: number): Promise<bo
 
 /** Checks the run and says on standard error how it went. Throws with the first violations, the seed and the logs' ends. */
 export function checkRun(title: string, seed: number, run: Run, options?: CheckOptions): CheckCounts {
-  const { violations, counts } = check(storyOf(run), options)
-  process.stderr.write(`${title} (seed ${seed}): ${JSON.stringify(counts)}\n`)
+  const story = storyOf(run)
+  const { violations, counts } = check(story, options)
+  process.stderr.write(`${title} (seed ${seed}): ${JSON.stringify(counts)} ${delays(story)}\n`)
   if (violations.length > 0) {
     const shown = violations.slice(0, 20).join('\n')
     throw new Error(
@@ -55,6 +56,19 @@ export function checkRun(title: string, seed: number, run: Run, options?: CheckO
     )
   }
   return counts
+}
+
+/** How long messages took from acceptance to their handler. For people to compare: on a busy machine it proves nothing. */
+function delays({ published, devices }: Story): string {
+  const handledAt = new Map(
+    devices.flatMap(({ processes }) => processes.flatMap(({ handled }) => handled.map((one) => [one.messageId, one.handledAt]))),
+  )
+  const sorted = published
+    .flatMap(({ answer }) => (answer === undefined ? [] : (handledAt.get(answer.messageId) ?? Number.NaN) - answer.acceptTime))
+    .filter((delayMs) => !Number.isNaN(delayMs))
+    .sort((a, b) => a - b)
+  const at = (share: number) => Math.round(sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? 0)
+  return `delay p50 ${at(0.5)} ms, p99 ${at(0.99)} ms, max ${at(1)} ms`
 }
 
 const priorities = ['HIGH', 'NORMAL', 'LOW'] as const

@@ -1,3 +1,4 @@
+import { Status } from 'nice-grpc-common'
 import { type Message, MessageState, Priority, StateReason } from '../../gen/push/v1/message.ts'
 import { PublishMode, PublishServiceDefinition } from '../../gen/push/v1/publish.ts'
 import { systemClock } from '../../service-kit/clock.ts'
@@ -62,7 +63,8 @@ export function connectPublisher(routerAddresses: readonly string[]): Publisher 
           reason: nameOf(StateReason, response.outcome?.reason ?? StateReason.UNSPECIFIED),
         }
       } catch (error) {
-        entry.failure = `${callErrorOf(error).reason}: ${callErrorOf(error).message}`
+        const { status, reason, message } = callErrorOf(error)
+        entry.failure = `${Status[status]} ${reason ?? '(no reason)'}: ${message}`
       }
       return entry
     },
