@@ -237,26 +237,23 @@ function wrongEnds(index: StoryIndex, dropReasons: readonly string[], toleranceM
       .filter((end) => !isRight(end))
       .map(
         ({ state, reason, at }) =>
-          `${name(message)} ended ${state} (${reason || 'no reason'}) after ${at - message.answer.acceptTime} ms, which nothing in this run explains`,
+          `${name(message)} ended ${state} (${reason || 'no reason'}) after ${Math.round(at - message.answer.acceptTime)} ms, which nothing in this run explains`,
       )
   })
 }
 
 /** Offline and unreachable are excuses only where the device itself knows of a moment without a session. */
 function dropsWithoutExcuse(index: StoryIndex, noticeMs: number): string[] {
-  const violations: string[] = []
-  for (const message of index.accepted) {
-    for (const { state, reason, at } of endsOf(index, message)) {
-      if (state !== 'DROPPED' || (reason !== 'OFFLINE' && reason !== 'UNREACHABLE')) continue
-      const { acceptTime } = message.answer
-      if (wasConnectedThroughout(index.deviceById.get(message.deviceId), acceptTime, at + noticeMs)) {
-        violations.push(
-          `${name(message)} was dropped as ${reason} ${at - acceptTime} ms after it was accepted, though its device had a session all the time`,
-        )
-      }
-    }
-  }
-  return violations
+  const isExcuse = ({ state, reason }: End) => state === 'DROPPED' && (reason === 'OFFLINE' || reason === 'UNREACHABLE')
+  return index.accepted.flatMap((message) => {
+    const { acceptTime } = message.answer
+    // The answer to a direct call repeats the router's line.
+    const end = endsOf(index, message).find(isExcuse)
+    const device = index.deviceById.get(message.deviceId)
+    if (end === undefined || !wasConnectedThroughout(device, acceptTime, end.at + noticeMs)) return []
+    const afterMs = Math.round(end.at - acceptTime)
+    return `${name(message)} was dropped as ${end.reason} after ${afterMs} ms, though its device had a session all the time`
+  })
 }
 
 /** Whether the device had at least one open session at every moment from `from` to `to`. */
@@ -277,7 +274,9 @@ function handledLate({ story, byId }: StoryIndex, toleranceMs: number): string[]
     for (const { messageId, handledAt } of processes.flatMap(({ handled }) => handled)) {
       const expireTime = byId.get(messageId)?.answer.expireTime ?? Number.POSITIVE_INFINITY
       if (handledAt > expireTime + toleranceMs) {
-        violations.push(`${deviceId} has handled message ${messageId} ${handledAt - expireTime} ms after it had expired`)
+        violations.push(
+          `${deviceId} has handled message ${messageId} ${Math.round(handledAt - expireTime)} ms after it had expired`,
+        )
       }
     }
   }
