@@ -1,17 +1,10 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Random } from '../service-kit/random.ts'
-import {
-  type CheckCounts,
-  type CheckOptions,
-  check,
-  type PublishedMessage,
-  type Story,
-  unfinished,
-  unsettled,
-} from './checker.ts'
+import { type CheckCounts, type CheckOptions, check, unfinished, unsettled } from './checker.ts'
 import type { Fleet } from './fleet/fleet.ts'
 import type { Plane } from './plane/plane.ts'
 import type { Outgoing, Publisher } from './plane/publisher.ts'
+import type { PublishedMessage, Story } from './story.ts'
 
 /** A plane under load: its parts, and everything that is seen of it. */
 export interface Run {

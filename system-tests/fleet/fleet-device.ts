@@ -1,8 +1,8 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { connectDevice, type Device, type DeviceMessage } from '../../device-sdk/index.ts'
 import type { Random } from '../../service-kit/random.ts'
-import type { DeviceLog, HandledMessage } from '../checker.ts'
 import type { TestPayload } from '../plane/publisher.ts'
+import type { DeviceLog, HandledMessage } from '../story.ts'
 import { type ConnectionNotes, TrackedSocket } from './tracked-socket.ts'
 
 /** What devices share. */

@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Random } from '../../service-kit/random.ts'
-import type { DeviceLog } from '../checker.ts'
+import type { DeviceLog } from '../story.ts'
 import { FleetDevice } from './fleet-device.ts'
 
 export interface FleetOptions {

@@ -1,6 +1,6 @@
 import { WebSocket } from 'ws'
 import type { Socket } from '../../device-sdk/index.ts'
-import type { SessionSpan } from '../checker.ts'
+import type { SessionSpan } from '../story.ts'
 
 /** What is noted of the connections of one process of a device. */
 export interface ConnectionNotes {

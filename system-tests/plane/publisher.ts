@@ -6,7 +6,7 @@ import { callErrorOf } from '../../service-kit/errors.ts'
 import { connectGrpc, type GrpcConnection } from '../../service-kit/grpc-client.ts'
 import { silentLog } from '../../service-kit/log.ts'
 import { durationFromMs, microsFromTimestamp } from '../../service-kit/time.ts'
-import type { PublishedMessage } from '../checker.ts'
+import type { PublishedMessage } from '../story.ts'
 
 /** What to send. */
 export interface Outgoing extends Pick<PublishedMessage, 'deviceId' | 'mode' | 'priority' | 'ttlMs'> {
