@@ -11,7 +11,7 @@ export default defineConfig({
         test: {
           name: 'unit',
           include: ['**/*.test.ts'],
-          exclude: ['**/node_modules/**', 'dist/**', '**/*.server.test.ts', 'system-tests/**'],
+          exclude: ['**/node_modules/**', 'dist/**', '**/*.server.test.ts', 'system-tests/**/!(*.unit).test.ts'],
           testTimeout: 15_000,
         },
       },
@@ -19,7 +19,7 @@ export default defineConfig({
         test: {
           name: 'servers',
           include: ['**/*.server.test.ts', 'system-tests/**/*.test.ts'],
-          exclude: ['**/node_modules/**', 'dist/**'],
+          exclude: ['**/node_modules/**', 'dist/**', '**/*.unit.test.ts'],
           globalSetup: ['system-tests/servers/global-setup.ts'],
           // Each kafkajs client sets one timer that Node warns about.
           execArgv: ['--disable-warning=TimeoutNegativeWarning'],

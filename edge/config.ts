@@ -12,7 +12,7 @@ import {
   text,
   wholeNumber,
 } from '../service-kit/config.ts'
-import { isLoopback } from '../service-kit/listen-address.ts'
+import { isLoopback, parseHostPort } from '../service-kit/listen-address.ts'
 import { logLevels } from '../service-kit/log.ts'
 import { secretBytesMin } from './auth/jwt-hs256.ts'
 
@@ -162,6 +162,7 @@ export const edgeConfig = defineConfig(
       ...exposed('EDGE_LISTEN_ADDRESS', config.listenAddress, config.insecure),
       ...exposed('EDGE_DEVICE_LISTEN_ADDRESS', config.deviceListenAddress, config.insecure),
       ...exposed('EDGE_METRICS_ADDRESS', config.metricsAddress, config.insecure),
+      ...unreachable(config.listenAddress, config.advertiseAddress),
       ...(config.auth === 'dev' && !isLoopback(config.deviceListenAddress)
         ? [
             `EDGE_AUTH is "dev", which believes everybody; with EDGE_DEVICE_LISTEN_ADDRESS "${config.deviceListenAddress}" use jwt-hs256`,
@@ -195,4 +196,18 @@ export function originsOf(config: EdgeConfig): string[] {
 function exposed(name: string, bound: string | undefined, insecure: boolean): string[] {
   if (bound === undefined || insecure || isLoopback(bound)) return []
   return [`${name} is "${bound}", which other machines can reach in plain text; set EDGE_INSECURE=true to allow it`]
+}
+
+/** Routers on other machines cannot dial "every address of this one". */
+function unreachable(listenAddress: string, advertiseAddress: string | undefined): string[] {
+  if (advertiseAddress !== undefined) {
+    return advertiseAddress.endsWith(':0')
+      ? [`EDGE_ADVERTISE_ADDRESS is "${advertiseAddress}"; expected the port that routers dial`]
+      : []
+  }
+  const host = parseHostPort(listenAddress)?.host
+  if (host !== '0.0.0.0' && host !== '::') return []
+  return [
+    `EDGE_LISTEN_ADDRESS is "${listenAddress}", which nobody can dial; set EDGE_ADVERTISE_ADDRESS to what routers shall dial`,
+  ]
 }

@@ -18,7 +18,8 @@ import type { SessionHost } from './session-host.ts'
 /** The metadata by which a router says which edge it means. */
 export const edgeIdMetadata = 'edge-id'
 
-const sessionIdPattern = /^[A-Za-z0-9_-]{1,128}$/
+/** As edges mint them. A registry takes no others: one wrong id would fail the removal of all in its batch. */
+const sessionIdPattern = /^[A-Za-z0-9_-]{22}$/
 const disconnectDetailMax = 100
 
 /** Serves routers. */

@@ -10,6 +10,7 @@ import { type CloseKind, closeKinds, closeReason } from './close-codes.ts'
 import type { EdgeMetrics } from './edge-metrics.ts'
 import { type ControlFrame, encodeControlFrame } from './frames.ts'
 import { type ConnectRequest, type Refusal, type RefusalReason, readHandshake } from './handshake.ts'
+import { disbelief, unauthenticated, writeRefusal } from './refusals.ts'
 import type { RetryAfter } from './retry-after.ts'
 import { createWebSocketServer, type DeviceSocket, upgradeSocket } from './websocket.ts'
 
@@ -33,6 +34,8 @@ export interface DeviceServerOptions {
   /** Most sessions and handshakes together. */
   readonly connectionLimit: number
   readonly frameLimitBytes: number
+  /** Most refused devices at once that are upgraded only to be told why; more get plain HTTP. Default 256. */
+  readonly lingeringMax?: number
   /** How long a client has for its request. Default 10 s. */
   readonly requestTimeoutMs?: number
   /** Whether devices may come now, asked before anything costly. */
@@ -60,13 +63,11 @@ const headersMax = 64
 const keepAliveTimeoutMs = 5_000
 /** Above the connection limit: for health checks, and to be able to say why somebody is refused. */
 const connectionHeadroom = 256
-/** Most refused devices at once that are upgraded only to be told why. */
-const lingeringMax = 256
 const backlog = 1_024
 
 /** Opens the port. Throws PortTakenError when it is in use. */
 export async function serveDevices(options: DeviceServerOptions): Promise<DeviceServer> {
-  const { identity, gate, clock, log, metrics, requestTimeoutMs = 10_000 } = options
+  const { identity, gate, clock, log, metrics, requestTimeoutMs = 10_000, lingeringMax = 256 } = options
   const webSockets = createWebSocketServer(options.frameLimitBytes)
   const sockets = new Set<Socket>()
   let ready = false
@@ -226,7 +227,7 @@ export async function serveDevices(options: DeviceServerOptions): Promise<Device
   server.on('connection', (socket) => {
     socket.on('error', ignore)
     sockets.add(socket)
-    socket.once('close', forget)
+    socket.on('close', forget)
   })
   function forget(this: Socket) {
     sockets.delete(this)
@@ -259,41 +260,6 @@ function answerHealth(path: string, ready: boolean, request: IncomingMessage, re
   const well = path === '/healthz' || ready
   response.writeHead(well ? 200 : 503, { 'content-type': 'text/plain', 'cache-control': 'no-store' })
   response.end(well ? 'ok\n' : 'not ready\n')
-}
-
-function unauthenticated(reason: 'unauthenticated' | 'expired', message: string): Refusal {
-  return { status: 401, reason, message, headers: { 'www-authenticate': 'Bearer' } }
-}
-
-/** 401 and 4500 are verdicts about this credential; trouble of the edge with its keys is 503 and 1013. */
-function disbelief(verdict: IdentityVerdict & { ok: false }, retryAfter: RetryAfter): { refusal: Refusal; kind: CloseKind } {
-  switch (verdict.verdict) {
-    case 'invalid':
-      return { refusal: unauthenticated('unauthenticated', verdict.detail), kind: closeKinds.authenticationFailed }
-    case 'expired':
-      return { refusal: unauthenticated('expired', verdict.detail), kind: closeKinds.credentialExpired }
-    case 'unavailable': {
-      const headers = { 'retry-after': String(retryAfter.next()) }
-      return {
-        refusal: { status: 503, reason: 'identity_unavailable', message: verdict.detail, headers },
-        kind: closeKinds.tryAgainLater,
-      }
-    }
-  }
-}
-
-function writeRefusal(socket: Duplex, { status, message, headers = {} }: Refusal): void {
-  const body = `${message}\n`
-  const lines = Object.entries({
-    connection: 'close',
-    'content-type': 'text/plain',
-    'content-length': String(Buffer.byteLength(body)),
-    ...headers,
-  }).map(([name, value]) => `${name}: ${value}\r\n`)
-  socket.on('error', ignore)
-  // Half-open connections are allowed here: without it one whose client stays would stay as well.
-  socket.once('finish', () => socket.destroy())
-  socket.end(`HTTP/1.1 ${status} ${STATUS_CODES[status] ?? 'Error'}\r\n${lines.join('')}\r\n${body}`)
 }
 
 function listen(server: Server, asked: string): Promise<string> {

@@ -41,6 +41,12 @@ describe('frames from the device are read as the vectors say', () => {
   })
 })
 
+test('a result nested as deeply as a frame allows is refused, and throws nothing', () => {
+  const data = '['.repeat(32_000) + ']'.repeat(32_000)
+  const decoded = decodeClientFrame(`{"type":"result","id":"a","status":"ok","data":${data}}`)
+  expect(decoded).toMatchObject({ ok: false, reason: 'INVALID_FRAME' })
+})
+
 // What the edge writes: the vectors whose text has no odd spelling come out of it letter by letter.
 const written = vectors('server-frames.json').filter(({ text, frame }) => frame !== null && text === JSON.stringify(frame))
 

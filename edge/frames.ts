@@ -85,8 +85,8 @@ function decodeResult({ id, status, data, message }: Fields): DecodedFrame {
   if (!isId(id)) return invalid(`result: id must be 1 to ${idLengthMax} characters`)
   if (status !== 'ok' && status !== 'failed') return invalid('result: status must be "ok" or "failed"')
   if (!isOptionalText(message, wordsLengthMax)) return invalid(`result: message must be at most ${wordsLengthMax} characters`)
-  if (isSet(data) && Buffer.byteLength(JSON.stringify(data)) > resultDataLimitBytes) {
-    return invalid(`result: data must be at most ${resultDataLimitBytes} bytes of JSON`)
+  if (isSet(data) && jsonBytes(data) > resultDataLimitBytes) {
+    return invalid(`result: data must be at most ${resultDataLimitBytes} bytes of JSON, not nested too deeply`)
   }
   return { ok: true, frame: { type: 'result', id, status, ...(isSet(data) && { data }), ...(isSet(message) && { message }) } }
 }
@@ -100,6 +100,15 @@ function decodeNack({ id, reason }: Fields): DecodedFrame {
 function decodePing(type: 'ping' | 'pong', { data }: Fields): DecodedFrame {
   if (!isOptionalText(data, pingDataLengthMax)) return invalid(`${type}: data must be at most ${pingDataLengthMax} characters`)
   return { ok: true, frame: { type, ...(isSet(data) && { data }) } }
+}
+
+/** Infinity for what is nested deeper than can be written again: reading has no such limit. */
+function jsonBytes(data: unknown): number {
+  try {
+    return Buffer.byteLength(JSON.stringify(data))
+  } catch {
+    return Number.POSITIVE_INFINITY
+  }
 }
 
 function invalid(message: string): DecodedFrame {

@@ -1,3 +1,4 @@
+import { Status } from 'nice-grpc-common'
 import type { RegistryServiceClient, SessionKey } from '../gen/push/internal/v1/registry.ts'
 import { createBackoff } from '../service-kit/backoff.ts'
 import type { Clock } from '../service-kit/clock.ts'
@@ -40,6 +41,8 @@ export function createUnregistration(options: {
   let working: Promise<void> | undefined
   let inCall = 0
   let failing = false
+  // So many more go out one by one.
+  let alone = 0
 
   const add = (key: SessionKey) => {
     const name = `${key.deviceId} ${key.sessionId}`
@@ -59,7 +62,8 @@ export function createUnregistration(options: {
 
   const work = async (): Promise<void> => {
     while (queue.size > 0 && !stopped.signal.aborted) {
-      const batch = [...queue.values()].slice(0, batchMax)
+      const batch = [...queue.values()].slice(0, alone > 0 ? 1 : batchMax)
+      if (alone > 0) alone--
       for (const key of batch) queue.delete(`${key.deviceId} ${key.sessionId}`)
       inCall = batch.length
       try {
@@ -70,6 +74,14 @@ export function createUnregistration(options: {
         failing = false
       } catch (cause) {
         inCall = 0
+        // One wrong key fails the whole call, and would for ever: each then goes alone.
+        const rejected = callErrorOf(cause).status === Status.INVALID_ARGUMENT
+        alone = rejected ? Math.max(alone, batch.length) : alone
+        if (rejected && batch.length === 1) {
+          metrics.unregisterGivenUp.inc({ reason: 'rejected' })
+          log.error('the registry takes no such key', { ...batch[0], cause: callErrorOf(cause).message })
+          continue
+        }
         for (const key of batch) requeue(key)
         if (stopped.signal.aborted) break
         metrics.unregisterFailures.inc()

@@ -2,7 +2,7 @@ import type { IncomingMessage } from 'node:http'
 import type { Duplex } from 'node:stream'
 import { type RawData, WebSocket, WebSocketServer } from 'ws'
 import type { Log } from '../service-kit/log.ts'
-import { type CloseKind, closeCodeName, closeReason } from './close-codes.ts'
+import { type CloseKind, closeCodeName, closeKinds, closeReason } from './close-codes.ts'
 import type { DeviceSession } from './device-session.ts'
 import type { EdgeMetrics } from './edge-metrics.ts'
 import type { Transport } from './session-host.ts'
@@ -142,9 +142,15 @@ function uncorkAll(): void {
 }
 
 function onMessage(this: WebSocket, data: RawData, isBinary: boolean): void {
-  const { session } = this as DeviceSocket
-  // ws hands over one Buffer: `binaryType` is left at its default.
-  session?.receive(isBinary || !Buffer.isBuffer(data) ? undefined : data.toString('utf8'))
+  const { session, shared } = this as DeviceSocket
+  try {
+    // ws hands over one Buffer: `binaryType` is left at its default.
+    session?.receive(isBinary || !Buffer.isBuffer(data) ? undefined : data.toString('utf8'))
+  } catch (cause) {
+    // A defect that one device's frame brings out must not end the sessions of all others.
+    shared?.log.error('a session ended by a defect', { device_id: session?.deviceId, session_id: session?.sessionId, cause })
+    session?.handle({ type: 'end', kind: closeKinds.internalError })
+  }
 }
 
 function onSign(this: WebSocket): void {

@@ -1,4 +1,5 @@
 import type { ItemError } from '../gen/push/internal/v1/registry.ts'
+import type { Clock } from '../service-kit/clock.ts'
 import { PushError } from '../service-kit/errors.ts'
 import type { Log } from '../service-kit/log.ts'
 import type { Metrics } from '../service-kit/metrics.ts'
@@ -37,16 +38,30 @@ export async function allOf<T>(items: readonly T[], { signal }: CallScope, work:
 /** Turns what one item of a batch failed with into its answer. */
 export type ItemErrorOf = (work: Work, error: unknown, scope: CallScope) => ItemError
 
+/** Failures of the store are logged at most this often, in ms. */
+const warnPeriodMs = 1_000
+
 /** The error of one item, counted and logged; what ends the whole call is thrown. */
-export function createItemErrors({ log, metrics }: { log: Log; metrics: Metrics }): ItemErrorOf {
+export function createItemErrors(options: { clock: Clock; log: Log; metrics: Metrics }): ItemErrorOf {
+  const { clock, log, metrics } = options
   const itemErrors = metrics.counter('push_registry_item_errors_total', 'Items of batches that failed', ['work', 'reason'])
+  // While the store is away every item of every call fails: one line a second says as much.
+  let warnAgainAt = Number.NEGATIVE_INFINITY
+  let unsaidCount = 0
+  const warnOfFailure = (work: Work, { reason, cause }: PushError) => {
+    unsaidCount += 1
+    if (clock.monotonic() < warnAgainAt) return
+    log.warn('items failed', { work, reason, item_count: unsaidCount, cause })
+    warnAgainAt = clock.monotonic() + warnPeriodMs
+    unsaidCount = 0
+  }
   return (work, error, { signal }) => {
     signal.throwIfAborted()
     const known = error instanceof PushError ? error : undefined
     const reason = known?.reason ?? 'INTERNAL'
     itemErrors.inc({ work, reason })
     if (known === undefined) log.error('item failed by a defect', { work, cause: error })
-    else log.debug('item failed', { work, reason, cause: known.cause })
+    else warnOfFailure(work, known)
     return { reason, message: known?.message ?? 'the registry made a mistake; its log tells more' }
   }
 }

@@ -57,6 +57,15 @@ describe('renewing', () => {
     expect(await metricValue(registry.metrics, 'push_registry_edge_lapses_told_total')).toBe(1)
   })
 
+  test('one failed read is enough to judge nothing', async () => {
+    registry.edges.stateOf('edge-x-00000001')
+    await registry.readFor(34_000)
+    expect(registry.edges.stateOf('edge-x-00000001')).toBe(EdgeLeaseState.LAPSED)
+    failing = true
+    await registry.edges.readNow()
+    expect(registry.edges.stateOf('edge-x-00000001')).toBe(EdgeLeaseState.SUSPECT)
+  })
+
   test('counts what is believed of edges, and failed reads', async () => {
     await registry.renew('edge-a-00000001')
     await registry.readFor(2_000)

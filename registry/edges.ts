@@ -151,7 +151,14 @@ export function createEdges(options: EdgesOptions): Edges {
 
     list(request) {
       const { size, after } = checkListEdges(request)
-      if (!everRead) throw new PushError('REGISTRY_UNAVAILABLE', 'the leases have not been read yet; try again')
+      if (!everRead) {
+        throw new PushError(
+          'REGISTRY_UNAVAILABLE',
+          'the leases have not been read yet; try again',
+          {},
+          { retryAfterMs: readPeriodMs },
+        )
+      }
       const rest = liveness.picture().filter(({ edge }) => edge.edgeId > after)
       const page = rest.slice(0, size)
       const last = page.at(-1)

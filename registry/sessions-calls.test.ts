@@ -77,6 +77,17 @@ describe('trouble of the store', () => {
     ).toBe(1)
   })
 
+  test('is logged with its cause, once a second however many items fail', async () => {
+    const deviceIds = Array.from({ length: 10 }, (_, n) => `d${n}`)
+    for (const deviceId of deviceIds) trouble.set(deviceId, storeUnavailable(new Error('host 10.1.2.3 timed out')))
+    await sessions.lookup({ deviceIds, allRows: false }, scope)
+    await clock.advance(1000)
+    await sessions.lookup({ deviceIds, allRows: false }, scope)
+    const lines = log.withPhrase('items failed')
+    expect(lines.map(({ facts }) => facts.item_count)).toEqual([1, 10])
+    expect(JSON.stringify(lines)).toContain('host 10.1.2.3 timed out')
+  })
+
   test('never reads as a device without sessions', async () => {
     trouble.set('d2', storeUnavailable(new Error('away')))
     const { devices } = await sessions.lookup({ deviceIds: ['d1', 'd2'], allRows: false }, scope)

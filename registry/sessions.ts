@@ -63,7 +63,7 @@ export function createSessions(options: SessionsOptions): Sessions {
     'Reads of devices with more rows than are read at most',
   )
 
-  const itemErrorOf = createItemErrors({ log, metrics })
+  const itemErrorOf = createItemErrors({ clock, log, metrics })
 
   const readWhole = async (deviceId: string) => {
     const partition = await store.read(deviceId, sessionReadLimitMax)

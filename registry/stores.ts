@@ -22,6 +22,6 @@ export function storeUnavailable(cause: unknown): PushError {
     'REGISTRY_UNAVAILABLE',
     'the registry storage does not answer; what was asked for may have happened',
     {},
-    { cause },
+    { cause, retryAfterMs: 200 },
   )
 }

@@ -1,81 +1,4 @@
-/** What one publisher sent and was answered. All times here and below are ms since the Unix epoch, by one machine's clock. */
-export interface PublishedMessage {
-  /** The publisher's own name of it; it travels in the payload, so that a device can say which message it got. */
-  readonly key: string
-  readonly deviceId: string
-  readonly mode: 'QUEUED' | 'DIRECT'
-  readonly priority: 'HIGH' | 'NORMAL' | 'LOW'
-  readonly ttlMs: number
-  /** When the call was begun. */
-  readonly sentAt: number
-  /** Set once the call has succeeded: the message is accepted. */
-  answer?: PublishAnswer
-  /** Set once the call has failed: nothing is promised, and nothing excluded. */
-  failure?: string
-}
-
-/** What the plane answered. */
-export interface PublishAnswer {
-  readonly answeredAt: number
-  readonly messageId: string
-  readonly acceptTime: number
-  readonly expireTime: number
-  /** As in the contract, without prefix. */
-  readonly state: string
-  readonly reason: string
-}
-
-/** All that one device knows, over all its processes. */
-export interface DeviceLog {
-  readonly deviceId: string
-  readonly processes: readonly DeviceProcessLog[]
-}
-
-/** One life of a device: what it remembers of ids ends with it. */
-export interface DeviceProcessLog {
-  readonly sessions: readonly SessionSpan[]
-  /** In the order in which they were handed to the handler. */
-  readonly handled: readonly HandledMessage[]
-}
-
-/** One open session, from `welcome` to the moment at which the device gave it up or saw it end. */
-export interface SessionSpan {
-  readonly sessionId: string
-  readonly openedAt: number
-  /** Undefined: still open. */
-  endedAt: number | undefined
-}
-
-/** One message that came to a handler. */
-export interface HandledMessage {
-  readonly messageId: string
-  /** From the payload. */
-  readonly key: string
-  /** From the payload: the device that the publisher meant. */
-  readonly meantFor: string
-  /** The session that brought it. */
-  readonly sessionId: string
-  readonly handledAt: number
-  readonly redelivered: boolean
-}
-
-/** A router's line about a message that needs no next step. */
-export interface SettledMessage {
-  readonly messageId: string
-  readonly deviceId: string
-  readonly state: string
-  readonly reason: string
-  readonly settledAt: number
-  /** How often it was handed to an edge. */
-  readonly attemptCount: number
-}
-
-/** Everything that was seen of a run. */
-export interface Story {
-  readonly published: readonly PublishedMessage[]
-  readonly devices: readonly DeviceLog[]
-  readonly settled: readonly SettledMessage[]
-}
+import type { DeviceLog, HandledMessage, PublishAnswer, PublishedMessage, SettledMessage, Story } from './story.ts'
 
 export interface CheckOptions {
   /** How long after a session has ended its device may not know it yet, in ms. */
@@ -237,26 +160,23 @@ function wrongEnds(index: StoryIndex, dropReasons: readonly string[], toleranceM
       .filter((end) => !isRight(end))
       .map(
         ({ state, reason, at }) =>
-          `${name(message)} ended ${state} (${reason || 'no reason'}) after ${at - message.answer.acceptTime} ms, which nothing in this run explains`,
+          `${name(message)} ended ${state} (${reason || 'no reason'}) after ${Math.round(at - message.answer.acceptTime)} ms, which nothing in this run explains`,
       )
   })
 }
 
 /** Offline and unreachable are excuses only where the device itself knows of a moment without a session. */
 function dropsWithoutExcuse(index: StoryIndex, noticeMs: number): string[] {
-  const violations: string[] = []
-  for (const message of index.accepted) {
-    for (const { state, reason, at } of endsOf(index, message)) {
-      if (state !== 'DROPPED' || (reason !== 'OFFLINE' && reason !== 'UNREACHABLE')) continue
-      const { acceptTime } = message.answer
-      if (wasConnectedThroughout(index.deviceById.get(message.deviceId), acceptTime, at + noticeMs)) {
-        violations.push(
-          `${name(message)} was dropped as ${reason} ${at - acceptTime} ms after it was accepted, though its device had a session all the time`,
-        )
-      }
-    }
-  }
-  return violations
+  const isExcuse = ({ state, reason }: End) => state === 'DROPPED' && (reason === 'OFFLINE' || reason === 'UNREACHABLE')
+  return index.accepted.flatMap((message) => {
+    const { acceptTime } = message.answer
+    // The answer to a direct call repeats the router's line.
+    const end = endsOf(index, message).find(isExcuse)
+    const device = index.deviceById.get(message.deviceId)
+    if (end === undefined || !wasConnectedThroughout(device, acceptTime, end.at + noticeMs)) return []
+    const afterMs = Math.round(end.at - acceptTime)
+    return `${name(message)} was dropped as ${end.reason} after ${afterMs} ms, though its device had a session all the time`
+  })
 }
 
 /** Whether the device had at least one open session at every moment from `from` to `to`. */
@@ -277,7 +197,9 @@ function handledLate({ story, byId }: StoryIndex, toleranceMs: number): string[]
     for (const { messageId, handledAt } of processes.flatMap(({ handled }) => handled)) {
       const expireTime = byId.get(messageId)?.answer.expireTime ?? Number.POSITIVE_INFINITY
       if (handledAt > expireTime + toleranceMs) {
-        violations.push(`${deviceId} has handled message ${messageId} ${handledAt - expireTime} ms after it had expired`)
+        violations.push(
+          `${deviceId} has handled message ${messageId} ${Math.round(handledAt - expireTime)} ms after it had expired`,
+        )
       }
     }
   }

@@ -1,4 +1,4 @@
-import { Client, policies, types } from 'cassandra-driver'
+import { Client, metrics as driverMetrics, policies, types } from 'cassandra-driver'
 import { createBackoff } from '../../service-kit/backoff.ts'
 import type { Clock } from '../../service-kit/clock.ts'
 import type { Log } from '../../service-kit/log.ts'
@@ -61,15 +61,15 @@ export async function connectCassandra(
   { clock, random, log, metrics }: { clock: Clock; random: Random; log: Log; metrics: Metrics },
 ): Promise<Client> {
   const backoff = createBackoff({ baseMs: 250, capMs: 5000, random })
+  const counted = countDriverEvents(metrics)
   const giveUpAt = clock.monotonic() + settings.connectTimeoutMs
   for (;;) {
-    const client = new Client(driverOptions(settings))
+    const client = new Client({ ...driverOptions(settings), metrics: counted })
     client.on('log', (level: string, what: string, message: string) => {
       if (level === 'error' || level === 'warning') log.warn('cassandra driver', { what, message })
     })
     try {
       await client.connect()
-      countDriverEvents(client, metrics)
       return client
     } catch (cause) {
       await client.shutdown()
@@ -87,18 +87,33 @@ export async function connectCassandra(
   }
 }
 
-function countDriverEvents(client: Client, metrics: Metrics): void {
+/** Counts what the driver does by itself about slow and broken hosts. */
+export function countDriverEvents(metrics: Metrics): driverMetrics.ClientMetrics {
   const events = metrics.counter(
     'push_registry_cassandra_driver_events_total',
     'What the driver did about slow and broken hosts',
     ['event'],
   )
-  const emitters: [string, unknown][] = Object.entries(client.metrics).filter(([name]) =>
-    ['speculativeExecutions', 'retries', 'clientTimeoutErrors', 'connectionErrors', 'responseErrors'].includes(name),
-  )
-  for (const [event, emitter] of emitters) {
-    if (typeof emitter === 'object' && emitter !== null && 'on' in emitter && typeof emitter.on === 'function') {
-      emitter.on('increment', () => events.inc({ event }))
-    }
-  }
+  const count = (event: string) => () => events.inc({ event })
+  const nothing = () => {}
+  const retry = count('retry')
+  // The driver insists on an instance of its own class.
+  return Object.assign(new driverMetrics.DefaultMetrics(), {
+    onAuthenticationError: count('authentication_error'),
+    onClientTimeoutError: count('client_timeout'),
+    onClientTimeoutRetry: retry,
+    onConnectionError: count('connection_error'),
+    onIgnoreError: nothing,
+    onOtherError: count('other_error'),
+    onOtherErrorRetry: retry,
+    onReadTimeoutError: count('read_timeout'),
+    onReadTimeoutRetry: retry,
+    onResponse: nothing,
+    onSpeculativeExecution: count('speculative_execution'),
+    onSuccessfulResponse: nothing,
+    onUnavailableError: count('unavailable'),
+    onUnavailableRetry: retry,
+    onWriteTimeoutError: count('write_timeout'),
+    onWriteTimeoutRetry: retry,
+  })
 }

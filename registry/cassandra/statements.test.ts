@@ -2,7 +2,7 @@ import { errors, policies, types } from 'cassandra-driver'
 import { beforeEach, expect, test } from 'vitest'
 import { createMetrics } from '../../service-kit/metrics.ts'
 import { metricValue } from '../../service-kit/testing/metric-value.ts'
-import { driverOptions } from './client.ts'
+import { countDriverEvents, driverOptions } from './client.ts'
 import { createCassandraEdgeStore } from './edge-store.ts'
 import { createCassandraInboxStore } from './inbox-store.ts'
 import { createCassandraReceiptStore } from './receipt-store.ts'
@@ -137,4 +137,18 @@ test('the driver asks a local quorum, a second host soon, and looks again for lo
   expect(Math.max(...delays)).toBeLessThanOrEqual(11_500)
   expect(delays.at(-1)).toBeGreaterThan(8_000)
   expect(driverOptions({ ...settings, user: undefined, password: undefined })).not.toHaveProperty('credentials')
+})
+
+test('second hosts asked, retries and lost connections are counted', async () => {
+  const metrics = createMetrics()
+  const driver = countDriverEvents(metrics)
+  driver.onSpeculativeExecution()
+  driver.onSpeculativeExecution()
+  driver.onConnectionError(new Error('lost'))
+  driver.onUnavailableRetry(new Error('retried'))
+  driver.onReadTimeoutRetry(new Error('retried'))
+  const count = (event: string) => metricValue(metrics, 'push_registry_cassandra_driver_events_total', { event })
+  expect(await count('speculative_execution')).toBe(2)
+  expect(await count('connection_error')).toBe(1)
+  expect(await count('retry')).toBe(2)
 })

@@ -5,7 +5,8 @@ export {
   openEmbeddedQueue,
 } from './embedded/embedded-queue.ts'
 export { QueueFileError } from './embedded/queue-file.ts'
-export { type KafkaQueueBounds, type KafkaQueueOptions, openKafkaQueue } from './kafka/kafka-queue.ts'
+export type { KafkaQueueBounds, KafkaQueueOptions } from './kafka/kafka-options.ts'
+export { openKafkaQueue } from './kafka/kafka-queue.ts'
 export {
   type Lane,
   lanes,

@@ -1,10 +1,6 @@
-import { Kafka, type KafkaConfig, logLevel } from 'kafkajs'
+import { Kafka, logLevel } from 'kafkajs'
 import { createBackoff } from '../../../service-kit/backoff.ts'
-import type { Clock } from '../../../service-kit/clock.ts'
 import { PushError } from '../../../service-kit/errors.ts'
-import type { Log } from '../../../service-kit/log.ts'
-import type { Metrics } from '../../../service-kit/metrics.ts'
-import type { Random } from '../../../service-kit/random.ts'
 import { type Lane, lanes, type MessageQueue, type OutgoingRecord, type QueueConsumer } from '../message-queue.ts'
 import { createOutgoingBuffer, type OutgoingBuffer } from '../outgoing-buffer.ts'
 import { type QueueMetrics, queueMetrics } from '../queue-metrics.ts'
@@ -12,76 +8,10 @@ import { QueueStatus } from '../queue-status.ts'
 import { type TopicNames, topicNames } from '../topics.ts'
 import { installBatchCheck } from './batch-check.ts'
 import { kafkaLog } from './kafka-log.ts'
-import { LaneConsumer, type LaneConsumerBounds } from './lane-consumer.ts'
+import { type KafkaQueueBounds, type KafkaQueueOptions, kafkaQueueDefaults } from './kafka-options.ts'
+import { LaneConsumer } from './lane-consumer.ts'
 import { openProducer, type RecordProducer, type TopicRecord } from './producer.ts'
 import { checkTopics, type TopicPlan } from './topic-check.ts'
-
-export interface KafkaQueueOptions {
-  /** `host:port` of brokers to begin with; at least one. */
-  readonly brokers: readonly string[]
-  /** Default `push.`. */
-  readonly topicPrefix?: string
-  /** Create topics that are missing. Default true. */
-  readonly createTopics?: boolean
-  /** Of topics that are created. Default 12. */
-  readonly partitionCount?: number
-  /** Of topics that are created. Default 3. */
-  readonly replicationFactor?: number
-  /** Take messages though fewer than 3 replicas, 2 of them in sync, keep them. Default false. */
-  readonly allowWeakDurability?: boolean
-  /** Consuming has ended for a reason that does not go away: the process should exit and be started again. */
-  readonly onFatal: (error: Error) => void
-  readonly log: Log
-  readonly metrics: Metrics
-  readonly clock: Clock
-  readonly random: Random
-  readonly bounds?: Partial<KafkaQueueBounds>
-  /** How sockets are opened, for tests. */
-  readonly socketFactory?: KafkaConfig['socketFactory']
-}
-
-export interface KafkaQueueBounds extends LaneConsumerBounds {
-  /** Records that wait for Kafka or are on their way. Default 50_000. */
-  readonly backlogRecordsMax: number
-  /** Their bytes. Default 64 MiB. */
-  readonly backlogBytesMax: number
-  /** Records in one request. Default 2_000. */
-  readonly batchRecordsMax: number
-  /** Bytes in one request; below what a topic takes. Default 768 KiB. */
-  readonly batchBytesMax: number
-  /** How long a batch behind another one waits for company, ms. Default 2. */
-  readonly lingerMs: number
-  /** How long Kafka may take for one batch, elections included, before its messages are refused, ms. Default 20_000. */
-  readonly sendTimeoutMs: number
-  /** How long Kafka may take for any other request, ms. Default 10_000. */
-  readonly requestTimeoutMs: number
-  /** How long a connection may take to open, ms. Default 3_000. */
-  readonly connectTimeoutMs: number
-  /** The longest wait between two attempts to reach a Kafka that is away, ms. Default 5_000. */
-  readonly reconnectMaxMs: number
-  /** How often topics that keep too little are looked at again, ms. Default 30_000. */
-  readonly recheckMs: number
-}
-
-export const kafkaQueueDefaults: KafkaQueueBounds = {
-  backlogRecordsMax: 50_000,
-  backlogBytesMax: 64 * 1024 * 1024,
-  batchRecordsMax: 2_000,
-  batchBytesMax: 768 * 1024,
-  lingerMs: 2,
-  sendTimeoutMs: 20_000,
-  requestTimeoutMs: 10_000,
-  connectTimeoutMs: 3_000,
-  reconnectMaxMs: 5_000,
-  recheckMs: 30_000,
-  commitIntervalMs: 100,
-  fetchWaitMs: 200,
-  sessionTimeoutMs: 30_000,
-  rebalanceTimeoutMs: 60_000,
-  fetchBytesMax: 1024 * 1024,
-  restartMaxMs: 10_000,
-  leaveTimeoutMs: 5_000,
-}
 
 /** Bytes that a record may have, key included. Dead letters carry a whole record and more about it. */
 const recordBytesMax = 700 * 1024
@@ -114,6 +44,7 @@ class KafkaQueue implements MessageQueue {
   readonly #lanesDown = new Set<Lane>()
   #producer: RecordProducer | undefined
   #problem: string | undefined = 'Kafka has not answered yet'
+  readonly #firstLook = Promise.withResolvers<void>()
   #preparing: Promise<void> | undefined
   /** Ends the pause between two looks. */
   #pause = new AbortController()
@@ -216,7 +147,10 @@ class KafkaQueue implements MessageQueue {
           bounds: this.#bounds,
         }),
     )
-    for (const lane of this.#lanes) lane.start()
+    // Not before Kafka has answered and the topics had their chance to be created.
+    void this.#firstLook.promise.then(() => {
+      for (const lane of this.#lanes ?? []) lane.start()
+    })
   }
 
   async stopConsuming(settle: () => Promise<void>): Promise<void> {
@@ -307,12 +241,14 @@ class KafkaQueue implements MessageQueue {
     const { random, clock, log } = this.#options
     const backoff = createBackoff({ baseMs: 250, capMs: this.#bounds.reconnectMaxMs, random })
     const { signal } = this.#closing
+    let told = false
     while (!signal.aborted) {
       let waitMs: number
       this.#pause = new AbortController()
       try {
         this.#problem = await this.#look()
         this.#status.answered()
+        this.#firstLook.resolve()
         this.#updateStatus()
         if (this.#problem === undefined && this.#lanesDown.size === 0) return
         waitMs = this.#bounds.recheckMs
@@ -321,7 +257,10 @@ class KafkaQueue implements MessageQueue {
         waitMs = backoff.next()
         this.#problem = `Kafka does not answer at ${this.#options.brokers.join(', ')}`
         this.#updateStatus()
-        log.debug('kafka does not answer', { cause: error, wait_ms: waitMs })
+        // Once for each time that it goes away; `state` tells the rest.
+        if (told) log.debug('kafka does not answer', { cause: error, wait_ms: waitMs })
+        else log.warn('kafka does not answer', { cause: error, wait_ms: waitMs })
+        told = true
       }
       await clock.sleep(waitMs, this.#pause.signal).catch(() => undefined)
     }

@@ -6,7 +6,7 @@ import { recordingLog } from '../../../service-kit/testing/recording-log.ts'
 import { SteeredClock } from '../../../service-kit/testing/steered-clock.ts'
 import { queueMetrics } from '../queue-metrics.ts'
 import { RecordTaker } from '../testing/record-taker.ts'
-import { kafkaQueueDefaults } from './kafka-queue.ts'
+import { kafkaQueueDefaults } from './kafka-options.ts'
 import { LaneConsumer } from './lane-consumer.ts'
 
 type Payload = Parameters<LaneConsumer['onBatch']>[0]

@@ -6,6 +6,7 @@ import type { Random } from '../../../service-kit/random.ts'
 import type { Lane, QueueConsumer, QueueRecord } from '../message-queue.ts'
 import type { QueueMetrics } from '../queue-metrics.ts'
 import { undecodableBatchOf } from './batch-check.ts'
+import { CommitWriter, placesOf } from './commit-writer.ts'
 import { KafkaLease, type Stop } from './partition-lease.ts'
 
 export interface LaneConsumerOptions {
@@ -34,7 +35,10 @@ export interface LaneConsumerBounds {
   readonly commitIntervalMs: number
   /** How long a fetch waits for records, and so how long a resumed partition may stand, ms. Default 200. */
   readonly fetchWaitMs: number
-  /** Without a sign of life for so long the group takes the partitions away, ms. Default 30_000. */
+  /**
+   * Without a sign of life for so long the group takes the partitions away, ms. Default 10_000. So long the partitions of a router that was
+   * killed stand still, and so long Kafka waits for earlier members when it was itself away.
+   */
   readonly sessionTimeoutMs: number
   /** How long members of the group are waited for at a rebalance, ms. Default 60_000. */
   readonly rebalanceTimeoutMs: number
@@ -49,8 +53,6 @@ export interface LaneConsumerBounds {
 /** kafkajs has it, its types do not: the offset that was asked for. */
 type FetchedBatch = Batch & { readonly fetchedOffset: string }
 
-const commitNowAttempts = 3
-
 /** The consumer of one lane: one kafkajs consumer at a time, begun anew after a failure. Every rule in here answers a loss or a stall. */
 export class LaneConsumer {
   readonly #options: LaneConsumerOptions
@@ -64,10 +66,7 @@ export class LaneConsumer {
   #holdAll = false
   /** What the group had committed when this generation began. */
   #committedAtStart: Promise<ReadonlyMap<number, bigint>> = Promise.resolve(new Map())
-  /** Commits exactly what it is given, once, under the generation of this moment. */
-  #commit: EachBatchPayload['commitOffsetsIfNecessary'] | undefined
-  #commitTimer: Timer | undefined
-  #committing: Promise<void> | undefined
+  readonly #commits: CommitWriter
   /** The highest commit that this process knows of. */
   readonly #knownCommits = new Map<number, bigint>()
   /** Starts that were further on than expected, seen once. */
@@ -79,6 +78,13 @@ export class LaneConsumer {
   constructor(options: LaneConsumerOptions) {
     this.#options = options
     this.#log = options.log.child({ lane: options.lane, topic: options.topic })
+    this.#commits = new CommitWriter({
+      ...options,
+      log: this.#log,
+      intervalMs: options.bounds.commitIntervalMs,
+      leases: () => [...this.#leases.values()],
+      onCommitted: (lease, offset) => this.#knownCommits.set(lease.partition, offset),
+    })
     this.#backoff = createBackoff({ baseMs: 500, capMs: options.bounds.restartMaxMs, random: options.random })
   }
 
@@ -93,14 +99,8 @@ export class LaneConsumer {
   }
 
   /** Writes what is to be committed. Never throws: what cannot be written is handed over again. */
-  async commitNow(): Promise<void> {
-    for (let attempt = 0; attempt < commitNowAttempts; attempt++) {
-      await this.#committing
-      // From a timer, so that no rejoin stands half done between the new generation and the end of our leases.
-      await this.#options.clock.sleep(0)
-      await this.#writeCommits()
-      if (!this.#hasUncommitted()) return
-    }
+  commitNow(): Promise<void> {
+    return this.#commits.now()
   }
 
   /** Ends the leases and leaves the group. */
@@ -134,11 +134,7 @@ export class LaneConsumer {
   // What leases ask for.
 
   commitSoon(): void {
-    if (this.#commitTimer || this.#stopped) return
-    this.#commitTimer = this.#options.clock.after(this.#options.bounds.commitIntervalMs, () => {
-      this.#commitTimer = undefined
-      void this.#writeCommits()
-    })
+    this.#commits.soon()
   }
 
   pauseChanged(lease: KafkaLease): void {
@@ -213,7 +209,7 @@ export class LaneConsumer {
 
   #crashed(error: unknown, retriable: boolean): void {
     this.#endLeases()
-    this.#commit = undefined
+    this.#commits.use(undefined)
     this.#kafkaConsumer = undefined
     if (!retriable) {
       this.#log.error('consumer has failed for good', { cause: error })
@@ -257,8 +253,7 @@ export class LaneConsumer {
     const { lane, metrics, consumer } = this.#options
     const ended = [...this.#leases.values()]
     this.#leases = new Map()
-    this.#commitTimer?.cancel()
-    this.#commitTimer = undefined
+    this.#commits.cancel()
     metrics.leases.set({ lane }, 0)
     metrics.stoppedPartitions.set({ lane }, 0)
     for (const lease of ended) {
@@ -272,7 +267,7 @@ export class LaneConsumer {
   /** Hands over one batch. An error goes to kafkajs as it is: REBALANCE_IN_PROGRESS among them must make it rejoin. */
   async onBatch(payload: EachBatchPayload): Promise<void> {
     const batch = payload.batch as FetchedBatch
-    this.#commit = payload.commitOffsetsIfNecessary
+    this.#commits.use(payload.commitOffsetsIfNecessary)
     let lease = this.#leases.get(batch.partition)
     if (!lease) return
     const fetchedOffset = BigInt(batch.fetchedOffset)
@@ -292,7 +287,7 @@ export class LaneConsumer {
       return
     }
     // The group has none here. Committed before anything is handed over: from now on the group's place is known to whoever comes next.
-    await payload.commitOffsetsIfNecessary(this.#commitOf([{ partition: lease.partition, offset: fetchedOffset }]))
+    await payload.commitOffsetsIfNecessary(placesOf(this.#options.topic, [{ partition: lease.partition, offset: fetchedOffset }]))
     if (lease.ended.aborted) return
     lease.startAt(fetchedOffset)
     if (this.#knownCommits.has(lease.partition)) this.#alarmReset(lease, 'group_vanished', fetchedOffset)
@@ -400,48 +395,5 @@ export class LaneConsumer {
   #countStopped(): void {
     const { lane, metrics } = this.#options
     metrics.stoppedPartitions.set({ lane }, [...this.#leases.values()].filter((lease) => lease.stop).length)
-  }
-
-  // Commits.
-
-  /**
-   * One attempt. Not through the consumer's own commitOffsets: that one repeats a failed commit by itself, under whatever generation it has by
-   * then, and Kafka takes it also for a partition that is another member's by now: its progress would go back. The call of the batch goes the
-   * same way with neither repetition nor a choice of its own, under the generation that holds when it is called.
-   */
-  async #writeCommits(): Promise<void> {
-    const { lane, metrics } = this.#options
-    if (this.#committing) return
-    const commit = this.#commit
-    const due = [...this.#leases.values()].flatMap((lease) => {
-      const offset = lease.uncommitted
-      return offset === undefined ? [] : [{ lease, partition: lease.partition, offset }]
-    })
-    if (!commit || due.length === 0) return
-    this.#committing = commit(this.#commitOf(due)).then(
-      () => {
-        metrics.commits.inc({ lane })
-        for (const { lease, partition, offset } of due) {
-          lease.markCommitted(offset)
-          if (!lease.ended.aborted) this.#knownCommits.set(partition, offset)
-        }
-      },
-      (error: unknown) => {
-        metrics.commitFailures.inc({ lane })
-        this.#log.debug('commit has failed', { cause: error })
-      },
-    )
-    await this.#committing
-    this.#committing = undefined
-    if (this.#hasUncommitted()) this.commitSoon()
-  }
-
-  #hasUncommitted(): boolean {
-    return [...this.#leases.values()].some((lease) => lease.uncommitted !== undefined)
-  }
-
-  #commitOf(places: ReadonlyArray<{ partition: number; offset: bigint }>) {
-    const partitions = places.map(({ partition, offset }) => ({ partition, offset: `${offset}` }))
-    return { topics: [{ topic: this.#options.topic, partitions }] }
   }
 }

@@ -1,16 +1,6 @@
 import { describe, expect, test } from 'vitest'
-import {
-  check,
-  type HandledMessage,
-  type PublishAnswer,
-  type PublishedMessage,
-  type SessionSpan,
-  type SettledMessage,
-  type Story,
-  unfinished,
-  unsettled,
-  wasConnectedThroughout,
-} from './checker.ts'
+import { check, unfinished, unsettled, wasConnectedThroughout } from './checker.ts'
+import type { HandledMessage, PublishAnswer, PublishedMessage, SessionSpan, SettledMessage, Story } from './story.ts'
 
 const hour = 3_600_000
 

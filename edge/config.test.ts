@@ -1,0 +1,62 @@
+import { expect, test } from 'vitest'
+import { ConfigError } from '../service-kit/config.ts'
+import { originsOf, readEdgeConfig } from './config.ts'
+
+const problemsOf = (env: Record<string, string>): readonly string[] => {
+  try {
+    readEdgeConfig(env)
+    return []
+  } catch (error) {
+    if (error instanceof ConfigError) return error.problems
+    throw error
+  }
+}
+
+test('nothing has to be set', () => {
+  expect(readEdgeConfig({})).toMatchObject({
+    listenAddress: '127.0.0.1:7402',
+    deviceListenAddress: '127.0.0.1:7480',
+    registryAddresses: '127.0.0.1:7401',
+    routerAddresses: '127.0.0.1:7400',
+    drainMs: 10_000,
+    lifetimeMs: 1_800_000,
+    lifetimeJitterMs: 900_000,
+    registerTimeoutMs: 5_000,
+  })
+})
+
+test('plain text on an address that others can reach has to be asked for, and dev identity never goes there', () => {
+  const open = {
+    EDGE_LISTEN_ADDRESS: '10.0.0.1:7402',
+    EDGE_DEVICE_LISTEN_ADDRESS: '0.0.0.0:7480',
+    EDGE_METRICS_ADDRESS: '10.0.0.1:1',
+  }
+  expect(problemsOf(open)).toHaveLength(4)
+  expect(problemsOf({ ...open, EDGE_INSECURE: 'true' })).toEqual([expect.stringContaining('EDGE_AUTH is "dev"')])
+  const jwt = { EDGE_AUTH: 'jwt-hs256', EDGE_JWT_SECRET: 'x'.repeat(32) }
+  expect(problemsOf({ ...open, ...jwt, EDGE_INSECURE: 'true' })).toEqual([])
+})
+
+test('an address that nobody can dial is not advertised', () => {
+  const open = { EDGE_INSECURE: 'true', EDGE_LISTEN_ADDRESS: '0.0.0.0:7402' }
+  expect(problemsOf(open)).toEqual([expect.stringContaining('EDGE_ADVERTISE_ADDRESS')])
+  expect(problemsOf({ ...open, EDGE_ADVERTISE_ADDRESS: 'edge-1.example:7402' })).toEqual([])
+  expect(problemsOf({ ...open, EDGE_ADVERTISE_ADDRESS: 'edge-1.example:0' })).toHaveLength(1)
+})
+
+test('a secret that is short or missing is told, and not shown', () => {
+  expect(problemsOf({ EDGE_AUTH: 'jwt-hs256' })).toEqual([expect.stringContaining('EDGE_JWT_SECRET must hold at least 32 bytes')])
+  expect(problemsOf({ EDGE_AUTH: 'jwt-hs256', EDGE_JWT_SECRET: 'hunter2' }).join()).not.toContain('hunter2')
+})
+
+test('a jitter longer than the lifetime makes no sense', () => {
+  expect(problemsOf({ EDGE_LIFETIME_MS: '5000', EDGE_LIFETIME_JITTER_MS: '6000' })).toHaveLength(1)
+})
+
+test('origins are a comma list', () => {
+  expect(originsOf(readEdgeConfig({ EDGE_ALLOWED_ORIGINS: 'https://a.example, https://b.example:8443' }))).toEqual([
+    'https://a.example',
+    'https://b.example:8443',
+  ])
+  expect(originsOf(readEdgeConfig({}))).toEqual([])
+})

@@ -1,0 +1,211 @@
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import process from 'node:process'
+import { setTimeout as delay } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
+import { HealthDefinition } from 'nice-grpc-server-health'
+import { queueHealthName } from '../../router/index.ts'
+import { systemClock } from '../../service-kit/clock.ts'
+import { connectGrpc } from '../../service-kit/grpc-client.ts'
+import { randomSuffix } from '../../service-kit/ids.ts'
+import { silentLog } from '../../service-kit/log.ts'
+import { systemRandom } from '../../service-kit/random.ts'
+import type { CassandraAddresses } from '../servers/cassandra.ts'
+import { lastLines } from '../servers/guarded-process.ts'
+import { freePorts } from '../servers/ports.ts'
+import type { SettledMessage } from '../story.ts'
+import type { LogLine } from './process-log.ts'
+import { ServiceProcess } from './service-process.ts'
+
+/** What a plane is made of. */
+export interface PlaneOptions {
+  readonly kafkaBrokers: readonly string[]
+  readonly cassandra: CassandraAddresses
+  /** For each registry how far its clock is ahead, in ms. */
+  readonly registryClocksAheadMs: readonly number[]
+  readonly routerCount: number
+  readonly edgeCount: number
+  /** Settings beyond those that a plane needs. */
+  readonly routerEnv?: Readonly<Record<string, string>>
+  readonly edgeEnv?: Readonly<Record<string, string>>
+}
+
+/** Registries, routers and edges, each in a process of its own, on topics and a keyspace that nobody else has. */
+export interface Plane {
+  readonly registries: readonly ServiceProcess[]
+  readonly routers: readonly ServiceProcess[]
+  readonly edges: readonly ServiceProcess[]
+  /** Where routers listen, also after a restart. */
+  readonly routerAddresses: readonly string[]
+  /** Messages from the queue that the router has read and not settled. */
+  inFlight(router: number): Promise<number>
+  /** What routers have said their last word about, by all their starts. */
+  settled(): SettledMessage[]
+  /** Lines that tell of defects: level `error`, and whatever was written beside the structured log. */
+  defects(): string[]
+  /** The ends of all logs, for a person who looks for the reason of a failure. */
+  lastWords(): string
+  /** Kills what runs and removes the logs. */
+  close(): Promise<void>
+}
+
+const partitionCount = 4
+const servingTimeoutMs = 60_000
+/** `SERVING` of the health protocol. */
+const serving = 1
+/** Set to anything to look at the logs after a run. */
+const keepLogsVariable = 'PUSHPLANE_TEST_KEEP_LOGS'
+
+const entryOf = (path: string) => fileURLToPath(new URL(path, import.meta.url))
+
+/** Starts all services side by side, as a machine that boots does. Resolves when each says that it is ready. */
+export async function startPlane(options: PlaneOptions): Promise<Plane> {
+  const { kafkaBrokers, cassandra, registryClocksAheadMs, routerCount, edgeCount } = options
+  const folder = await mkdtemp(join(tmpdir(), 'pushplane-plane-'))
+  const suffix = randomSuffix(systemRandom, 8)
+  // Whoever is dialled by an address keeps its port over restarts.
+  const ports = await freePorts(registryClocksAheadMs.length + routerCount + edgeCount)
+  const addresses = ports.map((port) => `127.0.0.1:${port}`)
+  const registryAddresses = addresses.slice(0, registryClocksAheadMs.length)
+  const routerAddresses = addresses.slice(registryClocksAheadMs.length, registryClocksAheadMs.length + routerCount)
+  // A restarted edge is another edge at the address of the one before.
+  const edgeAddresses = addresses.slice(registryClocksAheadMs.length + routerCount)
+
+  const registries = registryClocksAheadMs.map((aheadMs, index) => {
+    const shifted = aheadMs !== 0
+    return new ServiceProcess({
+      name: `registry-${index + 1}`,
+      entry: entryOf(shifted ? './registry-with-shifted-clock.ts' : '../../registry/main.ts'),
+      readyPhrase: 'registry ready',
+      folder,
+      env: {
+        REGISTRY_LISTEN_ADDRESS: registryAddresses[index] ?? '',
+        REGISTRY_CASSANDRA_CONTACT_POINTS: cassandra.contactPoints.join(','),
+        REGISTRY_CASSANDRA_PORT: String(cassandra.port),
+        REGISTRY_CASSANDRA_LOCAL_DATA_CENTER: cassandra.localDataCenter,
+        REGISTRY_CASSANDRA_KEYSPACE: `plane_${suffix}`,
+        REGISTRY_CASSANDRA_CREATE_KEYSPACE: 'true',
+        REGISTRY_CASSANDRA_REPLICATION_FACTOR: '1',
+        ...(shifted && { CLOCK_AHEAD_MS: String(aheadMs) }),
+      },
+    })
+  })
+  const routers = routerAddresses.map(
+    (address, index) =>
+      new ServiceProcess({
+        name: `router-${index + 1}`,
+        entry: entryOf('../../router/main.ts'),
+        readyPhrase: 'router ready',
+        folder,
+        env: {
+          ROUTER_LISTEN_ADDRESS: address,
+          ROUTER_REGISTRY_ADDRESSES: registryAddresses.join(','),
+          ROUTER_KAFKA_BROKERS: kafkaBrokers.join(','),
+          ROUTER_KAFKA_TOPIC_PREFIX: `plane-${suffix}.`,
+          ROUTER_KAFKA_PARTITION_COUNT: String(partitionCount),
+          ROUTER_KAFKA_REPLICATION_FACTOR: '1',
+          ROUTER_ALLOW_WEAK_DURABILITY: 'true',
+          // Delivered messages are told at this level.
+          ROUTER_LOG_LEVEL: 'debug',
+          ROUTER_METRICS_ADDRESS: '127.0.0.1:0',
+          ...options.routerEnv,
+        },
+      }),
+  )
+  const edges = edgeAddresses.map(
+    (address, index) =>
+      new ServiceProcess({
+        name: `edge-${index + 1}`,
+        entry: entryOf('../../edge/main.ts'),
+        readyPhrase: 'edge ready',
+        folder,
+        env: {
+          EDGE_NAME: `edge-${index + 1}`,
+          EDGE_LISTEN_ADDRESS: address,
+          EDGE_DEVICE_LISTEN_ADDRESS: '127.0.0.1:0',
+          EDGE_REGISTRY_ADDRESSES: registryAddresses.join(','),
+          EDGE_ROUTER_ADDRESSES: routerAddresses.join(','),
+          EDGE_AUTH: 'dev',
+          ...options.edgeEnv,
+        },
+      }),
+  )
+  const services = [...registries, ...routers, ...edges]
+
+  async function close(): Promise<void> {
+    await Promise.all(services.map((service) => (service.running ? service.kill() : undefined)))
+    if (process.env[keepLogsVariable]) process.stderr.write(`logs of the plane are kept in ${folder}\n`)
+    else await rm(folder, { recursive: true, force: true })
+  }
+
+  try {
+    await startAll(services)
+    await Promise.all(routerAddresses.map((address) => untilServing(address)))
+  } catch (error) {
+    await close()
+    throw error
+  }
+
+  return {
+    registries,
+    routers,
+    edges,
+    routerAddresses,
+    async inFlight(router) {
+      const address = routers[router]?.told('metrics served', 'address')
+      const text = await (await fetch(`http://${address}/metrics`)).text()
+      return [...text.matchAll(/^push_router_in_flight\{.*\} (\d+)$/gm)].reduce((sum, [, count]) => sum + Number(count), 0)
+    },
+    settled: () => routers.flatMap((router) => router.lines().flatMap((line) => settledFrom(line) ?? [])),
+    defects: () =>
+      services.flatMap((service) => [
+        ...service
+          .lines()
+          .filter(({ level }) => level === 'error')
+          .map(({ phrase, facts }) => `${service.name}: ${phrase} ${JSON.stringify(facts)}`),
+        ...service.words().map((words) => `${service.name}: ${words}`),
+      ]),
+    lastWords: () =>
+      services
+        .map((service) => `--- ${service.name}\n${service.logFiles.map((file) => lastLines(file, 8)).join('\n')}`)
+        .join('\n'),
+    close,
+  }
+}
+
+/** All at once; all have ended their start, well or not, before the first failure is told. */
+async function startAll(services: readonly ServiceProcess[]): Promise<void> {
+  const starts = await Promise.allSettled(services.map((service) => service.start()))
+  for (const start of starts) if (start.status === 'rejected') throw start.reason
+}
+
+/** Ready tells that a router serves; this, that registry and queue answer it as well. */
+export async function untilServing(routerAddress: string): Promise<void> {
+  const connection = connectGrpc({ addresses: routerAddress, log: silentLog, clock: systemClock, reconnectCapMs: 500 })
+  try {
+    const health = connection.client(HealthDefinition)
+    for (const service of ['', queueHealthName]) {
+      const giveUpAt = Date.now() + servingTimeoutMs
+      const serves = async () => (await health.check({ service }, { deadlineMs: 1_000 })).status === serving
+      while (!(await serves().catch(() => false))) {
+        if (Date.now() > giveUpAt) throw new Error(`the router at ${routerAddress} does not become healthy: "${service}"`)
+        await delay(100)
+      }
+    }
+  } finally {
+    connection.close()
+  }
+}
+
+function settledFrom({ phrase, facts, time }: LogLine): SettledMessage | undefined {
+  if (phrase !== 'message settled') return undefined
+  return {
+    messageId: String(facts.message_id),
+    deviceId: String(facts.device_id),
+    state: String(facts.state),
+    reason: String(facts.reason),
+    settledAt: time,
+    attemptCount: Number(facts.attempt_count),
+  }
+}
