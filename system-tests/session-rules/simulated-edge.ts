@@ -1,6 +1,7 @@
 import { EventEmitter } from 'node:events'
 import type { Duplex } from 'node:stream'
 import { Metadata } from 'nice-grpc-common'
+import { AwaitedResults } from '../../edge/awaited-results.ts'
 import { createEdgeService, edgeIdMetadata } from '../../edge/deliver.ts'
 import type { DeviceSession } from '../../edge/device-session.ts'
 import { createEdgeMetrics } from '../../edge/edge-metrics.ts'
@@ -93,6 +94,7 @@ export function createSimulatedEdge(edgeId: string, surroundings: EdgeSurroundin
     liveness: { now: () => clock.monotonic(), monotonicAt: (ms) => ms, afterReading() {}, stop() {} },
     sessions,
     finalAnswers: new FinalAnswers(clock),
+    awaitedResults: new AwaitedResults(metrics),
     outboxBudget: { usedBytes: 0, limitBytes: 1e9 },
     unregister,
     tellReplaced(rows, replacer) {
@@ -106,6 +108,9 @@ export function createSimulatedEdge(edgeId: string, surroundings: EdgeSurroundin
         else unregister({ deviceId: row.deviceId, sessionId: row.sessionId, epoch: row.epoch })
       }
     },
+    // No device has an inbox here, and none answers late: both are what other tests are about.
+    flush: (flusher) => unexpected(`session ${flusher.sessionId} flushes`),
+    reportLate: ({ deviceId }) => unexpected(`${deviceId} answers late`),
     ended: (session) => sessions.remove(session),
   }
   const factory = createSessionFactory({ host, registration, log: silentLog })
@@ -165,6 +170,10 @@ class SimulatedSocket extends EventEmitter {
 
 /** A connection that takes all that is written. */
 const flowing = { writableNeedDrain: false, writableCorked: 1, on() {} }
+
+function unexpected(what: string): never {
+  throw new Error(`${what}, which nothing here asks for`)
+}
 
 function callContext(edgeId: string) {
   return {
