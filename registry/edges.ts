@@ -15,7 +15,7 @@ import { msFromDuration } from '../service-kit/time.ts'
 import type { CallScope } from './batches.ts'
 import { EdgeLiveness, type EdgeState, type KnownEdge } from './edge-liveness.ts'
 import type { EdgeRecord, EdgeStore } from './edge-store.ts'
-import { checkListEdges, checkRenewEdge, edgePageToken } from './request-checks.ts'
+import { checkListEdges, checkRenewEdge, pageTokenAfter } from './request-checks.ts'
 import type { WorkLimits } from './service-limits.ts'
 
 /** An unchanged picture is sent again after this time, as a sign of life. */
@@ -164,7 +164,7 @@ export function createEdges(options: EdgesOptions): Edges {
       const last = page.at(-1)
       return {
         edges: page.map(leaseOf),
-        nextPageToken: rest.length > size && last !== undefined ? edgePageToken(last.edge.edgeId) : '',
+        nextPageToken: rest.length > size && last !== undefined ? pageTokenAfter(last.edge.edgeId) : '',
       }
     },
 

@@ -1,6 +1,5 @@
 import type { RegistryServiceImplementation } from '../gen/push/internal/v1/registry.ts'
 import type { DrainContext } from '../service-kit/drain-middleware.ts'
-import { PushError } from '../service-kit/errors.ts'
 import type { Edges } from './edges.ts'
 import type { Sessions } from './sessions.ts'
 
@@ -13,7 +12,7 @@ export function createRegistryService(sessions: Sessions, edges: Edges): Registr
       return {}
     },
     lookup: (request, context) => sessions.lookup(request, context),
-    lookupAccount: () => notYet('devices of an account'),
+    lookupAccount: (request, context) => sessions.lookupAccount(request, context),
     renewEdge: (request, context) => edges.renew(request, context),
     watchEdges(_request, context) {
       context.abortOnTerminate()
@@ -21,8 +20,4 @@ export function createRegistryService(sessions: Sessions, edges: Edges): Registr
     },
     listEdges: async (request) => edges.list(request),
   }
-}
-
-function notYet(what: string): Promise<never> {
-  return Promise.reject(new PushError('NOT_IMPLEMENTED', `this version does not keep ${what} yet`))
 }

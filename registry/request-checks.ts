@@ -4,6 +4,7 @@ import type { QueuedMessage } from '../gen/push/internal/v1/queue.ts'
 import type { GetRequest, RecordRequest } from '../gen/push/internal/v1/receipts.ts'
 import type {
   ListEdgesRequest,
+  LookupAccountRequest,
   LookupRequest,
   RegisterRequest,
   RenewEdgeRequest,
@@ -23,9 +24,9 @@ export const rowTtlMaxMs = 30 * 86_400_000
 /** Bounds of an edge's lease, in milliseconds. */
 export const leaseTtlMinMs = 1000
 export const leaseTtlMaxMs = 300_000
-/** Most edges on one page, and how many when the caller does not say. */
-export const edgePageMax = 1000
-export const edgePageDefault = 100
+/** Most edges or devices on one page, and how many when the caller does not say. */
+export const pageMax = 1000
+export const pageDefault = 100
 /** Longest payload and result, in bytes. */
 export const payloadMaxBytes = 65_536
 export const resultMaxBytes = 49_152
@@ -93,6 +94,14 @@ class Violations {
   duration(value: Duration | undefined, [minMs, maxMs]: readonly [number, number], field: string): void {
     const ms = value === undefined ? Number.NaN : durationMs(value)
     this.demand(ms >= minMs && ms <= maxMs, field, `must be ${minMs / 1000} s to ${maxMs / 1000} s`)
+  }
+
+  /** Returns the page's size and the id after which it begins. */
+  page(pageSize: number, pageToken: string, idPattern: RegExp): { size: number; after: string } {
+    this.demand(pageSize >= 0 && pageSize <= pageMax, 'page_size', `must be 1 to ${pageMax}, or 0 for ${pageDefault}`)
+    const after = Buffer.from(pageToken, 'base64url').toString('latin1')
+    this.demand(pageToken === '' || idPattern.test(after), 'page_token', 'must be the next_page_token of an answer')
+    return { size: pageSize === 0 ? pageDefault : pageSize, after }
   }
 
   /** Says whether the batch is small enough to be looked at further. */
@@ -235,16 +244,23 @@ export function checkRenewEdge(request: RenewEdgeRequest): void {
 /** Returns the page's size and the edge id after which it begins ('' for the first). */
 export function checkListEdges({ pageSize, pageToken }: ListEdgesRequest): { size: number; after: string } {
   const bad = new Violations()
-  bad.demand(pageSize >= 0 && pageSize <= edgePageMax, 'page_size', `must be 1 to ${edgePageMax}, or 0 for ${edgePageDefault}`)
-  const after = Buffer.from(pageToken, 'base64url').toString('latin1')
-  bad.demand(pageToken === '' || edgeIdPattern.test(after), 'page_token', 'must be the next_page_token of an answer')
+  const page = bad.page(pageSize, pageToken, edgeIdPattern)
   bad.throwIfAny()
-  return { size: pageSize === 0 ? edgePageDefault : pageSize, after }
+  return page
 }
 
-/** The token of the page that begins after this edge. */
-export function edgePageToken(edgeId: string): string {
-  return Buffer.from(edgeId, 'latin1').toString('base64url')
+/** Returns the page's size and the device id after which it begins ('' for the first). */
+export function checkLookupAccount({ accountId, pageSize, pageToken }: LookupAccountRequest): { size: number; after: string } {
+  const bad = new Violations()
+  bad.matches(accountId, PUSH_ID_PATTERN, 'account_id', '1 to 128 characters of [A-Za-z0-9._:~-]')
+  const page = bad.page(pageSize, pageToken, PUSH_ID_PATTERN)
+  bad.throwIfAny()
+  return page
+}
+
+/** The token of the page that begins after this edge or device. */
+export function pageTokenAfter(id: string): string {
+  return Buffer.from(id, 'latin1').toString('base64url')
 }
 
 function durationMs(duration: Duration): number {

@@ -122,6 +122,21 @@ test('routers keep messages and receipts in the same file, and the devices see t
   expect((await receipts.get({ messageId }, { deadlineMs })).receipts).toEqual([receipt])
 })
 
+test('an account tells the devices that have logged in to it', async () => {
+  const registry = (await start()).connection.client(RegistryServiceDefinition)
+  const deadlineMs = 5000
+  const devices = ['d1', 'd2', 'd3'].map((deviceId) => ({ deviceId, sessionId: 's1', accountId: 'acc-1' }))
+  await registry.register(registerRequest([...devices, { deviceId: 'd4', sessionId: 's1' }]), { deadlineMs })
+  const first = await registry.lookupAccount({ accountId: 'acc-1', pageSize: 2 }, { deadlineMs })
+  expect(first.deviceIds).toEqual(['d1', 'd2'])
+  const pageToken = first.nextPageToken
+  expect(await registry.lookupAccount({ accountId: 'acc-1', pageSize: 2, pageToken }, { deadlineMs })).toEqual({
+    deviceIds: ['d3'],
+    nextPageToken: '',
+  })
+  expect((await registry.lookupAccount({ accountId: 'acc-2' }, { deadlineMs })).deviceIds).toEqual([])
+})
+
 test('a watch gets the picture at once and its changes, and is told when the registry stops', async () => {
   const { connection } = await start()
   const registry = connection.client(RegistryServiceDefinition)
@@ -160,19 +175,6 @@ test('what a registry has kept is there after a restart', async () => {
 test('a second registry on the same file is refused', async () => {
   await start()
   await expect(start()).rejects.toThrow(/in use by another/)
-})
-
-describe('what this version does not do', () => {
-  test('is answered by name', async () => {
-    const { connection } = await start()
-    const deadlineMs = 5000
-    const registry = connection.client(RegistryServiceDefinition)
-    const account = failureOf(registry.lookupAccount({ accountId: 'a' }, { deadlineMs }))
-    expect(await account).toMatchObject({
-      reason: 'NOT_IMPLEMENTED',
-      message: 'this version does not keep devices of an account yet',
-    })
-  })
 })
 
 describe('bad requests name their fields', () => {
@@ -235,6 +237,13 @@ describe('bad requests name their fields', () => {
       'device_ids[2]',
     ])
     expect(await fieldsOf(registry.lookup({ deviceIds: thousandAndOne((n) => `d${n}`) }, { deadlineMs }))).toEqual(['device_ids'])
+  })
+
+  test('in LookupAccount', async () => {
+    const registry = (await start()).connection.client(RegistryServiceDefinition)
+    expect(await fieldsOf(registry.lookupAccount({ accountId: '' }, { deadlineMs }))).toEqual(['account_id'])
+    expect(await fieldsOf(registry.lookupAccount({ accountId: 'a', pageSize: 1001 }, { deadlineMs }))).toEqual(['page_size'])
+    expect(await fieldsOf(registry.lookupAccount({ accountId: 'a', pageToken: 'IA' }, { deadlineMs }))).toEqual(['page_token'])
   })
 
   test('in RenewEdge and ListEdges', async () => {

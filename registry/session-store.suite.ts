@@ -174,6 +174,15 @@ export function sessionStoreSuite(name: string, open: () => Promise<SessionStore
       ])
     })
 
+    test('the devices of an account come in order of their ids, page by page', async () => {
+      for (const deviceId of ['b', 'a', 'c', '_', 'B', '10', '9']) await store.writeAccountDevice('account-p', deviceId, 20_000)
+      await store.writeAccountDevice('account-q', 'd', 20_000)
+      expect(await store.readAccountDevices('account-p', '', 3)).toEqual(['10', '9', 'B'])
+      expect(await store.readAccountDevices('account-p', 'B', 3)).toEqual(['_', 'a', 'b'])
+      expect(await store.readAccountDevices('account-p', 'b', 3)).toEqual(['c'])
+      expect(await store.readAccountDevices('account-p', 'c', 3)).toEqual([])
+    })
+
     test('the clock of the store can be asked', async () => {
       const first = await store.clockMicros()
       expect(Number.isSafeInteger(first)).toBe(true)

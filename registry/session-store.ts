@@ -42,6 +42,8 @@ export interface SessionStore {
   delete(key: SessionRowKey): Promise<void>
   /** Notes that a device has logged in to an account on a day (days since 1970). Kept for 90 days. */
   writeAccountDevice(accountId: string, deviceId: string, day: number): Promise<void>
+  /** Reads the ids of devices noted for an account, in order, from after this one on ('' for the first), at most `limit`. */
+  readAccountDevices(accountId: string, after: string, limit: number): Promise<string[]>
   /** The store's wall clock in µs since 1970. */
   clockMicros(): Promise<number>
   /** Ends what is open. Calls that still run may fail. */

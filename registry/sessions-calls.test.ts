@@ -18,6 +18,7 @@ let log: ReturnType<typeof recordingLog>
 let sessions: Sessions
 let rows: SessionRow[]
 let written: string[]
+let accountDevices: string[]
 /** Devices for which the store fails, with what. */
 let trouble: Map<string, unknown>
 let running: number
@@ -30,6 +31,7 @@ beforeEach(() => {
   log = recordingLog()
   rows = []
   written = []
+  accountDevices = []
   trouble = new Map()
   running = 0
   runningMost = 0
@@ -53,6 +55,8 @@ beforeEach(() => {
       }),
     delete: (key) => step(key.deviceId, () => void written.push(`delete ${key.deviceId} ${key.epoch}`)),
     writeAccountDevice: (accountId, deviceId, day) => step(deviceId, () => void written.push(`account ${accountId} ${day}`)),
+    readAccountDevices: (accountId, after, limit) =>
+      step(accountId, () => accountDevices.filter((deviceId) => deviceId > after).slice(0, limit)),
     clockMicros: async () => 0,
     close: async () => {},
   }
@@ -133,6 +137,24 @@ describe('accounts', () => {
     await clock.advance(86_400_000)
     await connected('s4', 'acc-2')
     expect(written.slice(5)).toEqual([`account acc-2 ${today()}`, 'row s4 for 3600 s'])
+  })
+
+  test('tell their devices page by page, also when the last page is full', async () => {
+    accountDevices = ['d1', 'd2', 'd3', 'd4']
+    const page = (pageToken: string) => sessions.lookupAccount({ accountId: 'acc-1', pageSize: 2, pageToken }, scope)
+    const first = await page('')
+    expect(first.deviceIds).toEqual(['d1', 'd2'])
+    expect(await page(first.nextPageToken)).toEqual({ deviceIds: ['d3', 'd4'], nextPageToken: '' })
+    accountDevices = Array.from({ length: 101 }, (_, n) => `e${100 + n}`)
+    const whole = await sessions.lookupAccount({ accountId: 'acc-1', pageSize: 0, pageToken: '' }, scope)
+    expect(whole.deviceIds).toHaveLength(100)
+    expect(whole.nextPageToken).not.toBe('')
+  })
+
+  test('that cannot be read are trouble, never an account without devices', async () => {
+    trouble.set('acc-1', storeUnavailable(new Error('away')))
+    const call = sessions.lookupAccount({ accountId: 'acc-1', pageSize: 0, pageToken: '' }, scope)
+    await expect(call).rejects.toMatchObject({ reason: 'REGISTRY_UNAVAILABLE' })
   })
 
   test('are not noted for a session without one', async () => {

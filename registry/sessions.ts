@@ -1,6 +1,8 @@
 import type {
   DeviceSessions,
   EdgeLeaseState,
+  LookupAccountRequest,
+  LookupAccountResponse,
   LookupRequest,
   LookupResponse,
   RegisterRequest,
@@ -15,7 +17,7 @@ import type { Log } from '../service-kit/log.ts'
 import type { Metrics } from '../service-kit/metrics.ts'
 import { msFromDuration } from '../service-kit/time.ts'
 import { allOf, type CallScope, createItemErrors, eachOf } from './batches.ts'
-import { checkLookup, checkRegister, checkUnregister } from './request-checks.ts'
+import { checkLookup, checkLookupAccount, checkRegister, checkUnregister, pageTokenAfter } from './request-checks.ts'
 import type { Work, WorkLimits } from './service-limits.ts'
 import { compareRows, type SessionRow, type SessionStore, sessionReadLimitMax } from './session-store.ts'
 
@@ -38,6 +40,7 @@ export interface Sessions {
   register(request: RegisterRequest, scope: CallScope): Promise<RegisterResponse>
   unregister(request: UnregisterRequest, scope: CallScope): Promise<void>
   lookup(request: LookupRequest, scope: CallScope): Promise<LookupResponse>
+  lookupAccount(request: LookupAccountRequest, scope: CallScope): Promise<LookupAccountResponse>
 }
 
 /**
@@ -169,6 +172,15 @@ export function createSessions(options: SessionsOptions): Sessions {
         }),
       )
       return { devices, registryTime: clock.nowMicros() }
+    },
+
+    async lookupAccount(request, scope) {
+      const { size, after } = checkLookupAccount(request)
+      const read = () => store.readAccountDevices(request.accountId, after, size + 1)
+      const found = await limits.lookups.admit(size, () => limits.lookups.step(scope.signal, read))
+      const deviceIds = found.slice(0, size)
+      const last = deviceIds.at(-1)
+      return { deviceIds, nextPageToken: found.length > size && last !== undefined ? pageTokenAfter(last) : '' }
     },
   }
 }

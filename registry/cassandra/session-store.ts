@@ -27,6 +27,10 @@ export function createCassandraSessionStore(run: RunStatement, keyspace: string)
             USING TTL ${accountDeviceTtlSeconds}`,
     repeatable: false,
   }
+  const accountDevices: Statement = {
+    query: `SELECT device_id FROM ${keyspace}.account_devices WHERE account_id = ? AND device_id > ? LIMIT ?`,
+    repeatable: true,
+  }
 
   return {
     async read(deviceId, limit) {
@@ -44,6 +48,9 @@ export function createCassandraSessionStore(run: RunStatement, keyspace: string)
     },
     async writeAccountDevice(accountId, deviceId, day) {
       await run(noteAccount, [accountId, deviceId, day])
+    },
+    async readAccountDevices(accountId, after, limit) {
+      return (await run(accountDevices, [accountId, after, limit])).map((row) => String(row.get('device_id')))
     },
     clockMicros: () => readClockMicros(run),
   }

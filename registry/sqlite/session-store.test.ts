@@ -58,6 +58,16 @@ test('a late insert stays dead for three hours, and no longer', async () => {
   await database.close()
 })
 
+test('a device is forgotten by its account 90 days after it was last noted', async () => {
+  const { clock, database, store } = open()
+  await store.writeAccountDevice('account-1', 'd1', 20_000)
+  await clock.advance(90 * 86_400_000 - 1)
+  expect(await store.readAccountDevices('account-1', '', 10)).toEqual(['d1'])
+  await clock.advance(1)
+  expect(await store.readAccountDevices('account-1', '', 10)).toEqual([])
+  await database.close()
+})
+
 test('ended rows and tombstones are swept, a bounded number each second', async () => {
   const { clock, metrics, database, store } = open()
   const sweep = startSweep({ database, clock, log: silentLog, metrics })

@@ -31,6 +31,9 @@ export function createSqliteSessionStore(database: SqliteDatabase, clock: Clock)
     `INSERT INTO account_devices VALUES (?, ?, ?, ?)
      ON CONFLICT DO UPDATE SET last_seen_day = excluded.last_seen_day, ends_at = excluded.ends_at`,
   )
+  const accountDevices = connection.prepare(
+    'SELECT device_id FROM account_devices WHERE account_id = ? AND device_id > ? AND ends_at > ? ORDER BY device_id LIMIT ?',
+  )
 
   return {
     async read(deviceId, limit) {
@@ -61,6 +64,13 @@ export function createSqliteSessionStore(database: SqliteDatabase, clock: Clock)
       return database.write(() => {
         noteAccount.run(accountId, deviceId, day, clock.now() + accountDeviceKeptMs)
       })
+    },
+    async readAccountDevices(accountId, after, limit) {
+      try {
+        return accountDevices.all(accountId, after, clock.now(), limit).map((columns) => String(columns.device_id))
+      } catch (cause) {
+        throw storeUnavailable(cause)
+      }
     },
     async clockMicros() {
       return clock.nowMicros()

@@ -65,6 +65,7 @@ export function heldStore(store: SessionStore): HeldStore {
     },
     delete: (key) => pass('delete', () => store.delete(key)),
     writeAccountDevice: store.writeAccountDevice,
+    readAccountDevices: store.readAccountDevices,
     clockMicros: store.clockMicros,
     close: async () => {},
   }

@@ -2318,7 +2318,10 @@ export const RegistryServiceDefinition = {
       responseStream: false,
       options: {},
     },
-    /** Says which devices have logged in to an account. Answered UNIMPLEMENTED in this version. */
+    /**
+     * Says which devices have logged in to an account within the last 90 days. A device stays listed when it logs in to another account or to none:
+     * whether it may have a message is decided by its session's account.
+     */
     lookupAccount: {
       name: "LookupAccount",
       requestType: LookupAccountRequest as typeof LookupAccountRequest,
@@ -2379,7 +2382,10 @@ export interface RegistryServiceImplementation<CallContextExt = {}> {
   ): Promise<DeepPartial<UnregisterResponse>>;
   /** Says where devices are: for each the newest rows and what is known of their edges. */
   lookup(request: LookupRequest, context: CallContext & CallContextExt): Promise<DeepPartial<LookupResponse>>;
-  /** Says which devices have logged in to an account. Answered UNIMPLEMENTED in this version. */
+  /**
+   * Says which devices have logged in to an account within the last 90 days. A device stays listed when it logs in to another account or to none:
+   * whether it may have a message is decided by its session's account.
+   */
   lookupAccount(
     request: LookupAccountRequest,
     context: CallContext & CallContextExt,
@@ -2417,7 +2423,10 @@ export interface RegistryServiceClient<CallOptionsExt = {}> {
   ): Promise<UnregisterResponse>;
   /** Says where devices are: for each the newest rows and what is known of their edges. */
   lookup(request: DeepPartial<LookupRequest>, options?: CallOptions & CallOptionsExt): Promise<LookupResponse>;
-  /** Says which devices have logged in to an account. Answered UNIMPLEMENTED in this version. */
+  /**
+   * Says which devices have logged in to an account within the last 90 days. A device stays listed when it logs in to another account or to none:
+   * whether it may have a message is decided by its session's account.
+   */
   lookupAccount(
     request: DeepPartial<LookupAccountRequest>,
     options?: CallOptions & CallOptionsExt,
