@@ -56,6 +56,10 @@ export const routerConfig = defineConfig(
       default: 4_096,
       doc: 'Direct messages in flight at once. Above it direct publishes are answered BACKLOG_FULL.',
     }),
+    streamInFlightMax: setting('ROUTER_STREAM_IN_FLIGHT_MAX', wholeNumber({ min: 1, max: 100_000 }), {
+      default: 1_024,
+      doc: 'Items of one publish stream that are taken and not answered. Above it the stream is not read, which slows its publisher down.',
+    }),
     flushesMax: setting('ROUTER_FLUSHES_MAX', wholeNumber({ min: 1, max: 100_000 }), {
       default: 1_024,
       doc: 'Inboxes sent to their devices at once. Above it edges are answered BACKLOG_FULL and try another router.',

@@ -137,16 +137,10 @@ test('what a later version does is answered UNIMPLEMENTED, by every call', async
   const publish = connection.client(PublishServiceDefinition)
   const devices = connection.client(DeviceServiceDefinition)
   const operations = connection.client(OperationsServiceDefinition)
-  const first = async (stream: AsyncIterable<unknown>) => {
-    for await (const item of stream) return item
-    return undefined
-  }
   const bound = { deadlineMs: 5_000 }
-  async function* nothing() {}
   const message = { target: { $case: 'accountId' as const, value: 'a' } }
   const calls = [
     () => publish.publish({ message }, bound),
-    () => first(publish.publishStream(nothing(), bound)),
     () => devices.listAccountDevices({}, bound),
     () => operations.drainEdge({}, bound),
     () => operations.getEdgeDrain({}, bound),

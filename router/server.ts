@@ -71,7 +71,12 @@ export async function startRouter(options: RouterOptions): Promise<Router> {
   closers.add('edge watch', () => directory.close())
   const cache = createRouteCache({ ...parts, entryCountMax: config.routeCacheEntryCountMax, entryTtlMs: config.routeCacheTtlMs })
   const lookups = createLookups({ registry, cache, metrics, callDeadlineMs: config.lookupDeadlineMs })
-  const receipts = createReceipts({ registry, ...parts, callDeadlineMs: config.lookupDeadlineMs })
+  const receipts = createReceipts({
+    registry,
+    ...parts,
+    callDeadlineMs: config.lookupDeadlineMs,
+    publishCopy: (key, value) => queue.publishReceipt(key, value),
+  })
   const recorder = createStateRecorder(receipts, clock)
   const inbox = createInbox({ registry, metrics, callDeadlineMs: config.lookupDeadlineMs })
   const lateAnswers = createLateAnswers({
@@ -142,7 +147,14 @@ export async function startRouter(options: RouterOptions): Promise<Router> {
     services(server) {
       server.add(
         PublishServiceDefinition,
-        createPublishService({ queue, dispatcher, acceptance: createAcceptance(clock, random), clock, metrics, queries }),
+        createPublishService({
+          ...parts,
+          queue,
+          dispatcher,
+          acceptance: createAcceptance(clock, random),
+          queries,
+          streamInFlightMax: config.streamInFlightMax,
+        }),
       )
       server.add(DeviceServiceDefinition, createDevicesService(lookups))
       server.add(OperationsServiceDefinition, createOperationsService({ registry, lookups, links, log }))

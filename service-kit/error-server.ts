@@ -28,7 +28,7 @@ export function errorMiddleware(log: Log, metrics: Metrics): ServerMiddleware {
     } catch (error) {
       if (isAbortError(error) && context.signal.aborted) throw error
       if (error instanceof ServerError) throw error
-      const told = error instanceof PushError ? error : defect(error)
+      const told = toPushError(error)
       const method = call.method.path
       failures.inc({ method, reason: told.reason })
       if (told.reason === 'INTERNAL') log.error('call failed by a defect', { method, cause: told.cause ?? told })
@@ -38,6 +38,8 @@ export function errorMiddleware(log: Log, metrics: Metrics): ServerMiddleware {
   }
 }
 
-function defect(cause: unknown): PushError {
+/** What a caller may be told of any error: a PushError as it is, anything else as a defect, whose own words are its cause. */
+export function toPushError(cause: unknown): PushError {
+  if (cause instanceof PushError) return cause
   return new PushError('INTERNAL', 'the service made a mistake; its log tells more', {}, { cause })
 }

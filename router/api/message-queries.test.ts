@@ -41,6 +41,7 @@ async function bench({ watchCountMax = 10 } = {}) {
       adding.add(
         PublishServiceDefinition,
         createPublishService({
+          streamInFlightMax: 10,
           queue: { publish: nobody } as unknown as MessageQueue,
           dispatcher: { deliverDirect: nobody } as unknown as Dispatcher,
           acceptance: { accept: nobody },

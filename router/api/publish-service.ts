@@ -1,6 +1,6 @@
 import type { CallContext } from 'nice-grpc-common'
 import { QueuedMessage } from '../../gen/push/internal/v1/queue.ts'
-import { type HopTimes, type MessageOutcome, MessageState, Priority } from '../../gen/push/v1/message.ts'
+import { type MessageOutcome, MessageState, Priority } from '../../gen/push/v1/message.ts'
 import {
   PublishMode,
   type PublishRequest,
@@ -11,14 +11,17 @@ import { remainingCallMs } from '../../service-kit/call-deadline.ts'
 import type { Clock } from '../../service-kit/clock.ts'
 import type { DrainContext } from '../../service-kit/drain-middleware.ts'
 import { PushError } from '../../service-kit/errors.ts'
+import type { Log } from '../../service-kit/log.ts'
 import type { Metrics } from '../../service-kit/metrics.ts'
 import { timestampFromMicros } from '../../service-kit/time.ts'
 import type { Dispatcher } from '../dispatch/dispatcher.ts'
-import type { Hops, Settlement } from '../dispatch/settlement.ts'
+import type { Settlement } from '../dispatch/settlement.ts'
+import { hopTimes } from '../dispatch/state-recorder.ts'
 import type { Lane, MessageQueue } from '../queue/message-queue.ts'
 import type { Acceptance } from './acceptance.ts'
-import { checkMessage, notYet } from './message-check.ts'
+import { checkMessage } from './message-check.ts'
 import type { MessageQueries } from './message-queries.ts'
+import { createPublishStream } from './publish-stream.ts'
 
 /** What the service needs. */
 export interface PublishServiceOptions {
@@ -27,8 +30,11 @@ export interface PublishServiceOptions {
   readonly acceptance: Acceptance
   readonly clock: Clock
   readonly metrics: Metrics
-  /** Answers the calls about messages published before. Unset: they are NOT_IMPLEMENTED. */
-  readonly queries?: MessageQueries
+  /** Answers the calls about messages published before. */
+  readonly queries: MessageQueries
+  /** Items of one publish stream that are taken and not answered. */
+  readonly streamInFlightMax: number
+  readonly log: Log
 }
 
 /** Longest time in ms that a direct call may take, whatever its caller's deadline. */
@@ -43,7 +49,7 @@ const laneByPriority = { [Priority.HIGH]: 'high', [Priority.NORMAL]: 'normal', [
 
 /** Takes messages from publishers. */
 export function createPublishService(options: PublishServiceOptions): PublishServiceImplementation<DrainContext> {
-  const { queue, dispatcher, acceptance, clock, metrics, queries = noQueries } = options
+  const { queue, dispatcher, acceptance, clock, log, metrics, queries, streamInFlightMax } = options
   const published = metrics.counter('push_router_published_total', 'Messages taken from publishers', ['mode', 'priority'])
   // Until publishers have identities every one is the same principal.
   const principal = 'anonymous'
@@ -65,50 +71,35 @@ export function createPublishService(options: PublishServiceOptions): PublishSer
     return answer(queued, settlement.state, settlement)
   }
 
+  async function publish({ message, mode }: PublishRequest, context: CallContext): Promise<PublishResponse> {
+    if (mode !== PublishMode.UNSPECIFIED && mode !== PublishMode.QUEUED && mode !== PublishMode.DIRECT) {
+      throw new PushError(
+        'INVALID_REQUEST',
+        `mode has no value ${mode}`,
+        {},
+        { violations: [{ field: 'mode', description: `has no value ${mode}` }] },
+      )
+    }
+    const checked = checkMessage(message)
+    const queued = acceptance.accept(checked, principal)
+    const priority = checked.message.priority
+    const lane = priority === Priority.UNSPECIFIED ? 'normal' : laneByPriority[priority]
+    const direct = mode === PublishMode.DIRECT
+    const nowOrNever = checked.message.ttl?.seconds === 0 && checked.message.ttl.nanos === 0
+    const response = direct
+      ? await publishDirect(queued, checked.lifeMs, nowOrNever, context)
+      : await publishQueued(queued, checked.deviceId, lane)
+    published.inc({ mode: direct ? 'direct' : 'queued', priority: lane })
+    return response
+  }
+
   return {
-    async publish({ message, mode }: PublishRequest, context) {
-      if (mode !== PublishMode.UNSPECIFIED && mode !== PublishMode.QUEUED && mode !== PublishMode.DIRECT) {
-        throw new PushError(
-          'INVALID_REQUEST',
-          `mode has no value ${mode}`,
-          {},
-          { violations: [{ field: 'mode', description: `has no value ${mode}` }] },
-        )
-      }
-      const checked = checkMessage(message)
-      const queued = acceptance.accept(checked, principal)
-      const priority = checked.message.priority
-      const lane = priority === Priority.UNSPECIFIED ? 'normal' : laneByPriority[priority]
-      const direct = mode === PublishMode.DIRECT
-      const nowOrNever = checked.message.ttl?.seconds === 0 && checked.message.ttl.nanos === 0
-      const response = direct
-        ? await publishDirect(queued, checked.lifeMs, nowOrNever, context)
-        : await publishQueued(queued, checked.deviceId, lane)
-      published.inc({ mode: direct ? 'direct' : 'queued', priority: lane })
-      return response
-    },
-    // The stub of a streaming call must be a generator; it ends with the error before anything is taken.
-    // biome-ignore lint/correctness/useYield: see above
-    async *publishStream() {
-      throw notYet('PublishStream')
-    },
+    publish,
+    publishStream: createPublishStream({ publish, inFlightMax: streamInFlightMax, log, metrics }),
     getMessage: (request, context) => queries.getMessage(request, context),
     watchMessage: (request, context) => queries.watchMessage(request, context),
     cancelMessage: (request, context) => queries.cancelMessage(request, context),
   }
-}
-
-const noQueries: MessageQueries = {
-  async getMessage() {
-    throw notYet('GetMessage')
-  },
-  // biome-ignore lint/correctness/useYield: it ends with the error before anything is told
-  async *watchMessage() {
-    throw notYet('WatchMessage')
-  },
-  async cancelMessage() {
-    throw notYet('CancelMessage')
-  },
 }
 
 function answer(queued: QueuedMessage, state: MessageState, settlement: Settlement | undefined): PublishResponse {
@@ -123,16 +114,4 @@ function answer(queued: QueuedMessage, state: MessageState, settlement: Settleme
 
 function outcomeOf({ state, reason, detail, edgeId, sessionId, hops }: Settlement): MessageOutcome {
   return { state, reason, detail: detail.slice(0, 1_024), edgeId, sessionId, hops: hopTimes(hops) }
-}
-
-function hopTimes(hops: Readonly<Hops>): HopTimes {
-  const time = (micros: number) => (micros > 0 ? timestampFromMicros(micros) : undefined)
-  return {
-    accepted: time(hops.accepted),
-    consumed: time(hops.consumed),
-    lookedUp: time(hops.lookedUp),
-    sentToEdge: time(hops.sentToEdge),
-    written: time(hops.written),
-    answered: time(hops.answered),
-  }
 }

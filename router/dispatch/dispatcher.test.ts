@@ -83,6 +83,36 @@ describe('from the queue', () => {
     expect(second.commits).toEqual([1n])
   })
 
+  test('a repeat of a keyed publish further on is dropped, whatever became of the first; without a key every record is its own', async () => {
+    const bench = dispatchBench()
+    bench.connect('d', 'e1:s1')
+    const lease = bench.lease()
+    const keyed = bench.queued('01234567-0123-8123-8123-0123456789ab', 'd')
+    const unkeyed = bench.queued('01234567-0123-7123-8123-0123456789ab', 'd')
+    await bench.hand(lease, [
+      [0, keyed],
+      [1, keyed],
+      [2, unkeyed],
+      [3, unkeyed],
+    ])
+    expect(bench.link('e1').offered.map((one) => one.messageId)).toEqual([keyed.messageId, unkeyed.messageId, unkeyed.messageId])
+    expect(lease.commits).toEqual([])
+    bench.link('e1').say(keyed.messageId, OutcomeKind.ACKNOWLEDGED)
+    await settle()
+    expect(lease.commits).toEqual([2n])
+  })
+
+  test('a repeat in a later lease is not dropped: the first may not have been dispatched there', async () => {
+    const bench = dispatchBench()
+    bench.connect('d', 'e1:s1')
+    const keyed = bench.queued('01234567-0123-8123-8123-0123456789ab', 'd')
+    const first = bench.lease(0, 1)
+    await bench.hand(first, [[0, keyed]])
+    bench.endLease(first)
+    await bench.hand(bench.lease(0, 2), [[1, keyed]])
+    expect(bench.link('e1').offered).toHaveLength(2)
+  })
+
   test('what is settled after the lease has ended commits nothing', async () => {
     const bench = dispatchBench()
     bench.connect('d', 'e1:s1')

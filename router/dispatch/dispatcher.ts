@@ -197,6 +197,7 @@ export function createDispatcher(options: DispatcherOptions): Dispatcher {
       return
     }
     const { queued, content, deviceId } = readable
+    if (flow.isRepeat(lease, queued.messageId)) return flow.finish(lease, queueRecord.offset)
     const flight: Flight = new Flight(
       context,
       {

@@ -28,6 +28,9 @@ interface LanesOptions {
   readonly metrics: Metrics
 }
 
+/** Keyed messages remembered in each lease; above it the oldest are forgotten, and the edge and the device still tell repeats. */
+const keyedCountMax = 65_536
+
 /** A paused lane goes on below this share of its budget, so that it does not switch with every message. */
 const resumeShare = 0.75
 
@@ -46,6 +49,9 @@ export class Lanes {
   readonly #places = new Map<Flight, { place: RecordPlace; leases: Set<PartitionLease> }>()
   /** Flights that wait for the flight before them to be handed off. */
   readonly #next = new Map<Flight, Flight>()
+  /** Keyed messages seen in each lease, oldest first: a repeat further on in the same partition is the same message, and is done with. */
+  readonly #keyed = new Map<PartitionLease, Set<string>>()
+  readonly #repeats
   readonly #inFlight
   readonly #pauses
   readonly #joins
@@ -64,6 +70,9 @@ export class Lanes {
       'Times a lane stopped fetching because its budget was used up',
       ['lane'],
     )
+    this.#repeats = metrics.counter('push_router_repeated_publishes_total', 'Records dropped as repeats of a keyed publish', [
+      'lane',
+    ])
     this.#joins = metrics.counter('push_router_reread_records_total', 'Records read again while in flight', ['lane'])
   }
 
@@ -76,6 +85,7 @@ export class Lanes {
     const lane = this.#lane(lease.lane)
     lane.leases.add(lease)
     this.#progress.set(lease, new PartitionProgress())
+    this.#keyed.set(lease, new Set())
     if (paused || lane.paused) lease.pause()
   }
 
@@ -83,6 +93,7 @@ export class Lanes {
   leaseEnded(lease: PartitionLease): void {
     this.#lane(lease.lane).leases.delete(lease)
     this.#progress.delete(lease)
+    this.#keyed.delete(lease)
     for (const { leases } of this.#places.values()) leases.delete(lease)
   }
 
@@ -94,6 +105,23 @@ export class Lanes {
     if (!flight) return true
     this.#joins.inc({ lane: record.lane })
     this.#places.get(flight)?.leases.add(lease)
+    return false
+  }
+
+  /**
+   * Whether a message that was published under an idempotency key has been seen in this lease before. All its records have one key, so they lie in
+   * one partition; the earlier one holds its own offset until the message is done.
+   */
+  isRepeat(lease: PartitionLease, messageId: string): boolean {
+    const seen = this.#keyed.get(lease)
+    if (!seen || !isKeyedId(messageId)) return false
+    if (seen.has(messageId)) {
+      this.#repeats.inc({ lane: lease.lane })
+      return true
+    }
+    seen.add(messageId)
+    const oldest = seen.values().next().value
+    if (seen.size > keyedCountMax && oldest !== undefined) seen.delete(oldest)
     return false
   }
 
@@ -196,6 +224,11 @@ export class Lanes {
     if (!lane) throw new Error(`no lane ${name}`)
     return lane
   }
+}
+
+/** Message ids made from an idempotency key are UUIDs of version 8. */
+function isKeyedId(messageId: string): boolean {
+  return messageId.charAt(14) === '8'
 }
 
 function placeKey({ lane, partition, offset }: RecordPlace): string {

@@ -142,12 +142,20 @@ test('without receipts the entry itself tells whose it is', async () => {
 
 test('refusals and results are recorded as what they are', async () => {
   const { lateAnswers, said, recorded } = setUp()
-  rows = [stored('m', 'd', 1)]
+  rows = [{ ...stored('m', 'd', 1), confirm: ConfirmLevel.RESULT }]
   await lateAnswers.take(answer({ kind: OutcomeKind.NACKED, detail: 'no' }))
   await lateAnswers.take(answer({ kind: OutcomeKind.RESULT, result: { ok: true, data: Buffer.from('{}'), message: 'done' } }))
   await lateAnswers.take(answer({ kind: OutcomeKind.RESULT, result: { ok: false, data: Buffer.alloc(0), message: 'broken' } }))
   expect(said()).toEqual(['FAILED NACKED', 'COMPLETED', 'FAILED RESULT_FAILED'])
   expect(recorded[1]?.result.toString()).toBe('{}')
+})
+
+test('a result that nobody asked for acknowledges or refuses', async () => {
+  const { lateAnswers, said } = setUp()
+  rows = [stored('m', 'd', 1)]
+  await lateAnswers.take(answer({ kind: OutcomeKind.RESULT, result: { ok: true, data: Buffer.from('{}'), message: '' } }))
+  await lateAnswers.take(answer({ kind: OutcomeKind.RESULT, result: { ok: false, data: Buffer.alloc(0), message: 'broken' } }))
+  expect(said()).toEqual(['ACKNOWLEDGED', 'FAILED NACKED'])
 })
 
 test('a kind that is no answer of a device is not taken', async () => {

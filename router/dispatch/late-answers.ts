@@ -2,7 +2,7 @@ import { OutcomeKind } from '../../gen/push/internal/v1/edge.ts'
 import type { QueuedMessage, Receipt } from '../../gen/push/internal/v1/queue.ts'
 import { ReceiptServiceDefinition } from '../../gen/push/internal/v1/receipts.ts'
 import type { LateAnswer } from '../../gen/push/internal/v1/uplink.ts'
-import { MessageState, StateReason } from '../../gen/push/v1/message.ts'
+import { ConfirmLevel, MessageState, StateReason } from '../../gen/push/v1/message.ts'
 import { createBackoff } from '../../service-kit/backoff.ts'
 import type { Clock } from '../../service-kit/clock.ts'
 import { PushError } from '../../service-kit/errors.ts'
@@ -90,9 +90,9 @@ export function createLateAnswers(options: LateAnswersOptions): LateAnswers {
 
   async function take(answer: LateAnswer): Promise<void> {
     const { deviceId, messageId } = answer
-    const reached = stateOf(answer)
-    const known = reached && (await find(deviceId, messageId))
-    if (!reached || !known) {
+    const known = isAnswerKind(answer.kind) ? await find(deviceId, messageId) : undefined
+    const reached = known && stateOf(answer, wantedOf(known))
+    if (!known || !reached) {
       taken.inc({ result: 'unknown' })
       return
     }
@@ -127,17 +127,27 @@ export function createLateAnswers(options: LateAnswersOptions): LateAnswers {
   }
 }
 
-function stateOf({ kind, detail, result }: LateAnswer): { state: MessageState; reason: StateReason; detail: string } | undefined {
-  switch (kind) {
-    case OutcomeKind.ACKNOWLEDGED:
-      return { state: MessageState.ACKNOWLEDGED, reason: StateReason.UNSPECIFIED, detail }
-    case OutcomeKind.NACKED:
-      return { state: MessageState.FAILED, reason: StateReason.NACKED, detail }
-    case OutcomeKind.RESULT:
-      return result?.ok
-        ? { state: MessageState.COMPLETED, reason: StateReason.UNSPECIFIED, detail: result.message }
-        : { state: MessageState.FAILED, reason: StateReason.RESULT_FAILED, detail: result?.message ?? '' }
-    default:
-      return undefined
+function isAnswerKind(kind: OutcomeKind): boolean {
+  return kind === OutcomeKind.ACKNOWLEDGED || kind === OutcomeKind.NACKED || kind === OutcomeKind.RESULT
+}
+
+function wantedOf(known: Known): ConfirmLevel {
+  return 'receipt' in known ? known.receipt.confirm : (known.message.message?.confirm ?? ConfirmLevel.ACKNOWLEDGED)
+}
+
+/** A result that was not asked for acknowledges or refuses, as on an open session: the edge that reports it cannot know. */
+function stateOf(
+  { kind, detail, result }: LateAnswer,
+  wanted: ConfirmLevel,
+): { state: MessageState; reason: StateReason; detail: string } {
+  const isResult = kind === OutcomeKind.RESULT
+  const words = isResult ? (result?.message ?? '') : detail
+  if (isResult && wanted === ConfirmLevel.RESULT) {
+    return result?.ok
+      ? { state: MessageState.COMPLETED, reason: StateReason.UNSPECIFIED, detail: words }
+      : { state: MessageState.FAILED, reason: StateReason.RESULT_FAILED, detail: words }
   }
+  return kind === OutcomeKind.ACKNOWLEDGED || (isResult && result?.ok)
+    ? { state: MessageState.ACKNOWLEDGED, reason: StateReason.UNSPECIFIED, detail: words }
+    : { state: MessageState.FAILED, reason: StateReason.NACKED, detail: words }
 }
