@@ -140,7 +140,7 @@ test('what a later version does is answered UNIMPLEMENTED, by every call', async
   const bound = { deadlineMs: 5_000 }
   const message = { target: { $case: 'accountId' as const, value: 'a' } }
   const calls = [
-    () => publish.publish({ message }, bound),
+    () => publish.publish({ message, mode: PublishMode.DIRECT }, bound),
     () => devices.listAccountDevices({}, bound),
     () => operations.drainEdge({}, bound),
     () => operations.getEdgeDrain({}, bound),

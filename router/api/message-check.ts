@@ -15,7 +15,7 @@ export const nowOrNeverMs = 10_000
 /** A message that holds, every default filled in. */
 export interface CheckedMessage {
   readonly message: Message
-  readonly deviceId: string
+  readonly target: NonNullable<Message['target']>
   /** From acceptance to expiry in ms. */
   readonly lifeMs: number
 }
@@ -74,7 +74,6 @@ export function checkMessage(given: Message | undefined): CheckedMessage {
       first.reason,
       found.map(({ violation }) => violation),
     )
-  if (target?.$case !== 'deviceId') throw notYet('messages to an account')
   const message = Message.fromPartial({
     ...given,
     contentType,
@@ -84,7 +83,9 @@ export function checkMessage(given: Message | undefined): CheckedMessage {
     receipts: given.receipts || ReceiptMode.FINAL,
     ttl: given.ttl ?? { seconds: ttlDefaultMs / 1_000, nanos: 0 },
   })
-  return { message, deviceId: target.value, lifeMs: lifeMs === 0 ? nowOrNeverMs : lifeMs }
+  // Without a target there is a violation.
+  if (!target) throw new Error('a message without target was taken')
+  return { message, target, lifeMs: lifeMs === 0 ? nowOrNeverMs : lifeMs }
 
   function known(field: string, value: number, values: Record<string, number>): void {
     if (!Object.values(values).includes(value)) wrong('INVALID_MESSAGE', field, `has no value ${value}`)

@@ -19,7 +19,7 @@ import type { Settlement } from '../dispatch/settlement.ts'
 import { hopTimes } from '../dispatch/state-recorder.ts'
 import type { Lane, MessageQueue } from '../queue/message-queue.ts'
 import type { Acceptance } from './acceptance.ts'
-import { checkMessage } from './message-check.ts'
+import { checkMessage, notYet } from './message-check.ts'
 import type { MessageQueries } from './message-queries.ts'
 import { createPublishStream } from './publish-stream.ts'
 
@@ -54,8 +54,8 @@ export function createPublishService(options: PublishServiceOptions): PublishSer
   // Until publishers have identities every one is the same principal.
   const principal = 'anonymous'
 
-  async function publishQueued(queued: QueuedMessage, deviceId: string, lane: Lane): Promise<PublishResponse> {
-    await queue.publish({ lane, key: deviceId, value: QueuedMessage.encode(queued).finish() })
+  async function publishQueued(queued: QueuedMessage, key: string, lane: Lane): Promise<PublishResponse> {
+    await queue.publish({ lane, key, value: QueuedMessage.encode(queued).finish() })
     return answer(queued, MessageState.ACCEPTED, undefined)
   }
 
@@ -81,14 +81,15 @@ export function createPublishService(options: PublishServiceOptions): PublishSer
       )
     }
     const checked = checkMessage(message)
+    const direct = mode === PublishMode.DIRECT
+    if (direct && checked.target.$case === 'accountId') throw notYet('direct messages to an account')
     const queued = acceptance.accept(checked, principal)
     const priority = checked.message.priority
     const lane = priority === Priority.UNSPECIFIED ? 'normal' : laneByPriority[priority]
-    const direct = mode === PublishMode.DIRECT
     const nowOrNever = checked.message.ttl?.seconds === 0 && checked.message.ttl.nanos === 0
     const response = direct
       ? await publishDirect(queued, checked.lifeMs, nowOrNever, context)
-      : await publishQueued(queued, checked.deviceId, lane)
+      : await publishQueued(queued, checked.target.value, lane)
     published.inc({ mode: direct ? 'direct' : 'queued', priority: lane })
     return response
   }

@@ -3,6 +3,7 @@ import { InboxReadyResult, OutcomeKind } from '../../gen/push/internal/v1/edge.t
 import { DeadLetter } from '../../gen/push/internal/v1/queue.ts'
 import { ConfirmLevel, MessageState, ReceiptMode, StateReason } from '../../gen/push/v1/message.ts'
 import { metricValue } from '../../service-kit/testing/metric-value.ts'
+import { devicesInFlightMax } from './account-flight.ts'
 import { dispatchBench, settle } from './testing/dispatch-bench.ts'
 
 const nowOrNever = { ttl: { seconds: 0, nanos: 0 } }
@@ -545,6 +546,77 @@ describe('what the device cannot have now', () => {
     await expect(bench.dispatcher.deliverDirect(bench.queued('m2', 'd'), 3_000)).rejects.toMatchObject({
       reason: 'RATE_EXCEEDED',
     })
+  })
+})
+
+describe('to an account', () => {
+  const toAccount = { target: { $case: 'accountId' as const, value: 'a' } }
+
+  test('each device has a flight and an outcome of its own; the queue is done when all are', async () => {
+    const bench = dispatchBench()
+    bench.accounts.set('a', ['d1', 'd2', 'd3', 'd4', 'd5'])
+    for (const n of [1, 2, 3, 4]) bench.connect(`d${n}`, `e1:s${n}`)
+    const lease = bench.lease()
+    await bench.hand(lease, [[0, bench.queued('m', 'unused', toAccount)]])
+    const offered = bench.link('e1').offered
+    expect(offered).toHaveLength(4)
+    expect(offered.every(({ accountId }) => accountId === 'a')).toBe(true)
+    for (const [index, one] of offered.entries()) {
+      one.delivery.onOutcome({
+        deliveryId: 0,
+        kind: index === 3 ? OutcomeKind.ACCOUNT_MISMATCH : OutcomeKind.ACKNOWLEDGED,
+        final: false,
+        writtenTime: 0,
+        answeredTime: 0,
+        sessionId: '',
+        detail: '',
+        result: undefined,
+      })
+      await settle()
+      expect(lease.commits).toEqual(index === 3 ? [1n] : [])
+    }
+    expect(bench.receipts.recorded.map(({ deviceId }) => deviceId).sort()).toEqual(['d1', 'd2', 'd3', 'd4', 'd5'])
+    expect(bench.recorded().sort()).toEqual([
+      'm ACKNOWLEDGED',
+      'm ACKNOWLEDGED',
+      'm ACKNOWLEDGED',
+      'm DROPPED ACCOUNT_MISMATCH',
+      'm STORED OFFLINE',
+    ])
+  })
+
+  test('an account that no device has logged in to: done, and said so', async () => {
+    const bench = dispatchBench()
+    const lease = bench.lease()
+    await bench.hand(lease, [[0, bench.queued('m', 'unused', toAccount)]])
+    expect(lease.commits).toEqual([1n])
+    expect(bench.log.withPhrase('message to an account without devices')).toHaveLength(1)
+  })
+
+  test('while the registry is away nothing is decided', async () => {
+    const bench = dispatchBench()
+    bench.accounts.set('a', ['d1'])
+    bench.registry.down = true
+    const lease = bench.lease()
+    await bench.hand(lease, [[0, bench.queued('m', 'unused', toAccount)]])
+    await bench.clock.advance(5_000)
+    expect(lease.commits).toEqual([])
+    expect(lease.paused).toBe(true)
+    bench.registry.down = false
+    await bench.clock.advance(2_000)
+    await settle()
+    expect(bench.settled()).toEqual(['m STORED OFFLINE'])
+    expect(lease.commits).toEqual([1n])
+  })
+
+  test('a large account is sent to so many devices at a time', async () => {
+    const bench = dispatchBench()
+    bench.registry.pageSize = 50
+    const devices = Array.from({ length: 200 }, (_, n) => `d${n}`)
+    bench.accounts.set('a', devices)
+    for (const device of devices) bench.connect(device, `e1:${device}`)
+    await bench.hand(bench.lease(), [[0, bench.queued('m', 'unused', toAccount)]])
+    expect(bench.link('e1').offered).toHaveLength(devicesInFlightMax)
   })
 })
 

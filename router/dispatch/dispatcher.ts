@@ -15,10 +15,11 @@ import {
   type QueueConsumer,
   type QueueRecord,
 } from '../queue/message-queue.ts'
+import { AccountFlight } from './account-flight.ts'
 import type { EdgeDirectory } from './edge-directory.ts'
 import type { EdgeLinks } from './edge-links.ts'
 import { Flight, type FlightContext } from './flight.ts'
-import { Lanes } from './lanes.ts'
+import { type Boarding, Lanes } from './lanes.ts'
 import type { LateAnswers } from './late-answers.ts'
 import type { Lookups } from './lookups.ts'
 import type { OfflinePath } from './offline-path.ts'
@@ -74,11 +75,13 @@ export interface Dispatcher extends QueueConsumer {
 /** However many edges there are, each link may have so many unanswered deliveries. */
 const linkCapMin = 64
 
+const accountDeviceBuckets = [0, 1, 2, 5, 10, 20, 50, 100, 1_000, 10_000]
+
 /** What may be read from the queue and dispatched. */
 interface Readable {
   readonly queued: QueuedMessage
   readonly content: Message
-  readonly deviceId: string
+  readonly target: NonNullable<Message['target']>
 }
 
 /** Creates the dispatcher. It starts nothing by itself: the queue hands it records, publishers call it. */
@@ -92,6 +95,11 @@ export function createDispatcher(options: DispatcherOptions): Dispatcher {
   const deadLetters = metrics.counter('push_router_dead_letters_total', 'Records put on the dead-letter topic by reason', [
     'reason',
   ])
+  const accountDevices = metrics.histogram(
+    'push_router_account_devices',
+    'Devices that a message to an account was for',
+    accountDeviceBuckets,
+  )
   const directInFlight = metrics.gauge('push_router_direct_in_flight', 'Direct messages in flight')
   const registryState = metrics.gauge('push_router_registry_failing', '1 while the registry does not answer look-ups')
   let registryFailing = false
@@ -169,6 +177,10 @@ export function createDispatcher(options: DispatcherOptions): Dispatcher {
       state === MessageState.COMPLETED
     if (good) log.debug('message settled', facts)
     else log.info('message settled', facts)
+    wakeIfSettled()
+  }
+
+  function wakeIfSettled(): void {
     if (flow.inFlightCount + direct.size === 0) for (const wake of settleWaiters) wake()
   }
 
@@ -196,24 +208,50 @@ export function createDispatcher(options: DispatcherOptions): Dispatcher {
       void passOver(lease, queueRecord, readable)
       return
     }
-    const { queued, content, deviceId } = readable
+    const { queued, content, target } = readable
     if (flow.isRepeat(lease, queued.messageId)) return flow.finish(lease, queueRecord.offset)
-    const flight: Flight = new Flight(
-      context,
-      {
-        message: queued,
-        deviceId,
-        origin: 'queue',
-        holdTimeMs: limits.holdTimeMs,
-        consumed: clock.nowMicros(),
-        onHandedOff: () => flow.handedOff(queueRecord.lane, flight),
-        onSettled(settlement) {
-          flow.settled(queueRecord.lane, flight)
-          record(flight, settlement)
+    const { lane } = queueRecord
+    const consumed = clock.nowMicros()
+    const flightTo = (deviceId: string, onHandedOff: () => void, onSettled: (flight: Flight) => void): Flight => {
+      const flight: Flight = new Flight(
+        context,
+        {
+          message: queued,
+          deviceId,
+          origin: 'queue',
+          holdTimeMs: limits.holdTimeMs,
+          consumed,
+          onHandedOff,
+          onSettled(settlement) {
+            onSettled(flight)
+            record(flight, settlement)
+          },
         },
-      },
-      content,
-    )
+        content,
+      )
+      return flight
+    }
+    const flight: Boarding =
+      target.$case === 'deviceId'
+        ? flightTo(
+            target.value,
+            () => flow.handedOff(lane, flight),
+            () => flow.settled(lane, flight),
+          )
+        : new AccountFlight({
+            ...context,
+            message: queued,
+            accountId: target.value,
+            flightTo: (deviceId, onSettled) => flightTo(deviceId, () => undefined, onSettled),
+            onHandedOff: () => flow.handedOff(lane, flight),
+            onSettled(deviceCount) {
+              if (deviceCount === 0)
+                log.info('message to an account without devices', { message_id: queued.messageId, account_id: target.value })
+              accountDevices.observe(deviceCount)
+              flow.settled(lane, flight)
+              wakeIfSettled()
+            },
+          })
     flow.enter(lease, queueRecord.offset, flight)
   }
 
@@ -308,7 +346,8 @@ function read(value: Uint8Array): Readable | string {
   if (!queued.messageId) return 'the record has no message id'
   if (!content) return 'the record has no message'
   if (queued.expireTime <= 0 || queued.acceptTime <= 0) return 'the record has no accept time or no expire time'
-  if (content.target?.$case !== 'deviceId') return 'the record is not for one device'
-  if (!isPushId(content.target.value)) return 'the record has a malformed device id'
-  return { queued, content, deviceId: content.target.value }
+  const { target } = content
+  if (!target) return 'the record is for nobody'
+  if (!isPushId(target.value)) return 'the record has a malformed device or account id'
+  return { queued, content, target }
 }

@@ -10,6 +10,7 @@ import { buildDelivery } from './delivery.ts'
 import type { EdgeDirectory } from './edge-directory.ts'
 import type { EdgeLinks } from './edge-links.ts'
 import { Hold } from './hold.ts'
+import type { Boarding } from './lanes.ts'
 import type { LateAnswers } from './late-answers.ts'
 import type { Link } from './link.ts'
 import type { Lookups } from './lookups.ts'
@@ -70,7 +71,7 @@ const backOffMs = { first: 50, cap: 1_000 }
  * One message on its way to one device, from the first look-up to its final state. It holds what the message waits for; what follows an event is
  * decided by the outcome table alone.
  */
-export class Flight {
+export class Flight implements Boarding {
   readonly message: QueuedMessage
   readonly deviceId: string
   readonly origin: Origin
@@ -121,6 +122,11 @@ export class Flight {
       written: 0,
       answered: 0,
     }
+  }
+
+  /** A device's messages set out in the order of the queue. */
+  get chainKey(): string {
+    return this.deviceId
   }
 
   /** The message counts as in flight: its hold runs from here, also while it waits for the device's message before it. */

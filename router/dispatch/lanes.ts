@@ -1,7 +1,16 @@
 import type { Metrics } from '../../service-kit/metrics.ts'
 import { type Lane, lanes, type PartitionLease, type QueueRecord } from '../queue/message-queue.ts'
-import type { Flight } from './flight.ts'
 import { PartitionProgress } from './partition-progress.ts'
+
+/** What sets out for a record: a flight to one device, or to all of an account. */
+export interface Boarding {
+  /** Messages with the same key set out in the order of the queue. */
+  readonly chainKey: string
+  /** It counts as in flight from here. */
+  board(): void
+  /** Sets out. */
+  start(): void
+}
 
 /** Where a record lies. */
 export interface RecordPlace {
@@ -13,11 +22,11 @@ export interface RecordPlace {
 /** One lane's share of what is in flight. */
 interface LaneState {
   /** Flights that have set out and are not settled. */
-  readonly flying: Set<Flight>
+  readonly flying: Set<Boarding>
   /** Flights that wait for room, in the order of arrival. Bounded by what the queue had fetched before it was paused. */
-  readonly waiting: Set<Flight>
+  readonly waiting: Set<Boarding>
   /** The last flight to each device that is not handed off: the next one to that device waits for it. */
-  readonly chainEnds: Map<string, Flight>
+  readonly chainEnds: Map<string, Boarding>
   readonly leases: Set<PartitionLease>
   paused: boolean
 }
@@ -45,10 +54,10 @@ export class Lanes {
   /** Progress belongs to one lease; it goes with it, and late settlements then commit nothing. */
   readonly #progress = new Map<PartitionLease, PartitionProgress>()
   /** Records in flight by place: one that is read again, by a later lease, joins its flight instead of setting out twice. */
-  readonly #byPlace = new Map<string, Flight>()
-  readonly #places = new Map<Flight, { place: RecordPlace; leases: Set<PartitionLease> }>()
+  readonly #byPlace = new Map<string, Boarding>()
+  readonly #places = new Map<Boarding, { place: RecordPlace; leases: Set<PartitionLease> }>()
   /** Flights that wait for the flight before them to be handed off. */
-  readonly #next = new Map<Flight, Flight>()
+  readonly #next = new Map<Boarding, Boarding>()
   /** Keyed messages seen in each lease, oldest first: a repeat further on in the same partition is the same message, and is done with. */
   readonly #keyed = new Map<PartitionLease, Set<string>>()
   readonly #repeats
@@ -126,7 +135,7 @@ export class Lanes {
   }
 
   /** Lets a flight set out when its lane has room and the device's message before it has been handed off. */
-  enter(lease: PartitionLease, offset: bigint, flight: Flight): void {
+  enter(lease: PartitionLease, offset: bigint, flight: Boarding): void {
     const place = { lane: lease.lane, partition: lease.partition, offset }
     this.#byPlace.set(placeKey(place), flight)
     this.#places.set(flight, { place, leases: new Set([lease]) })
@@ -135,16 +144,16 @@ export class Lanes {
   }
 
   /** The flight's message is on its way: the device's next one may go. */
-  handedOff(laneName: Lane, flight: Flight): void {
+  handedOff(laneName: Lane, flight: Boarding): void {
     const lane = this.#lane(laneName)
-    if (lane.chainEnds.get(flight.deviceId) === flight) lane.chainEnds.delete(flight.deviceId)
+    if (lane.chainEnds.get(flight.chainKey) === flight) lane.chainEnds.delete(flight.chainKey)
     const next = this.#next.get(flight)
     this.#next.delete(flight)
     next?.start()
   }
 
   /** The flight has no next step: its place may be committed as soon as all below it may. */
-  settled(laneName: Lane, flight: Flight): void {
+  settled(laneName: Lane, flight: Boarding): void {
     const entry = this.#places.get(flight)
     if (!entry) return
     this.#places.delete(flight)
@@ -162,7 +171,7 @@ export class Lanes {
   }
 
   /** Where the flight's record lies; undefined for direct messages. */
-  placeOf(flight: Flight): RecordPlace | undefined {
+  placeOf(flight: Boarding): RecordPlace | undefined {
     return this.#places.get(flight)?.place
   }
 
@@ -187,8 +196,8 @@ export class Lanes {
       if (lane.flying.size >= this.#options.inFlightMax || this.#stopped) break
       lane.waiting.delete(flight)
       lane.flying.add(flight)
-      const before = lane.chainEnds.get(flight.deviceId)
-      lane.chainEnds.set(flight.deviceId, flight)
+      const before = lane.chainEnds.get(flight.chainKey)
+      lane.chainEnds.set(flight.chainKey, flight)
       flight.board()
       if (before) this.#next.set(before, flight)
       else flight.start()
@@ -212,7 +221,7 @@ export class Lanes {
     }
   }
 
-  #forget(flight: Flight): void {
+  #forget(flight: Boarding): void {
     const entry = this.#places.get(flight)
     if (!entry) return
     this.#places.delete(flight)

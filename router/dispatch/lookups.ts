@@ -35,6 +35,8 @@ export interface Lookups {
    * Throws REGISTRY_UNAVAILABLE when the registry does not answer: this says nothing about the device.
    */
   find(deviceId: string, how?: { fresh?: boolean; allRows?: boolean }): Promise<FoundRoutes>
+  /** One page of the devices that have logged in to an account, by id; an empty token for the first. Throws REGISTRY_UNAVAILABLE. */
+  accountDevices(accountId: string, pageToken: string): Promise<{ deviceIds: string[]; nextPageToken: string }>
   /** Removes one row by its key. Throws REGISTRY_UNAVAILABLE. */
   unregister(row: SessionRow): Promise<void>
 }
@@ -94,6 +96,13 @@ export function createLookups(options: LookupsOptions): Lookups {
       const newest = found.routes[0]?.row
       if (newest) cache.set(newest)
       return { routes: found.routes, more: found.more }
+    },
+    async accountDevices(accountId, pageToken) {
+      try {
+        return await client.lookupAccount({ accountId, pageSize: batchSizeMax, pageToken }, { deadlineMs: callDeadlineMs })
+      } catch (cause) {
+        throw unavailable('LookupAccount', cause)
+      }
     },
     async unregister(row) {
       try {

@@ -26,6 +26,7 @@ import { createStateRecorder } from '../state-recorder.ts'
 export interface Offered {
   readonly delivery: LinkDelivery
   readonly messageId: string
+  readonly accountId: string
   readonly redelivered: boolean
   forgotten: boolean
 }
@@ -47,7 +48,13 @@ export class ScriptedLink implements Link {
       return id
     }
     const built = delivery.build(id)
-    const offered: Offered = { delivery, messageId: built.messageId, redelivered: built.redelivered, forgotten: false }
+    const offered: Offered = {
+      delivery,
+      messageId: built.messageId,
+      accountId: built.accountId,
+      redelivered: built.redelivered,
+      forgotten: false,
+    }
     this.offered.push(offered)
     this.#byId.set(id, offered)
     if (!this.stuck) setImmediate(() => offered.forgotten || delivery.onSent())
@@ -146,6 +153,7 @@ export function dispatchBench(limits: Partial<DispatchLimits> = {}) {
   const log = recordingLog()
   const links = new Map<string, ScriptedLink>()
   const rows = new Map<string, { row: SessionRow; state: EdgeLeaseState }[]>()
+  const accounts = new Map<string, string[]>()
   const deadLetters: { key: string; value: Uint8Array }[] = []
   const unregistered: SessionRow[] = []
   const registry = { down: false, finds: [] as { deviceId: string; fresh: boolean; allRows: boolean }[], pageSize: 3 }
@@ -163,6 +171,13 @@ export function dispatchBench(limits: Partial<DispatchLimits> = {}) {
       const [newest] = shown
       if (newest) cache.set(newest.row)
       return { routes: shown.map(({ row, state }) => ({ row, edgeState: state })), more: all.length > shown.length }
+    },
+    async accountDevices(accountId, pageToken) {
+      if (registry.down) throw new PushError('REGISTRY_UNAVAILABLE', 'down')
+      const devices = accounts.get(accountId) ?? []
+      const from = pageToken === '' ? 0 : Number(pageToken)
+      const next = from + registry.pageSize
+      return { deviceIds: devices.slice(from, next), nextPageToken: next < devices.length ? String(next) : '' }
     },
     async unregister(row) {
       if (registry.down) throw new PushError('REGISTRY_UNAVAILABLE', 'down')
@@ -317,6 +332,7 @@ export function dispatchBench(limits: Partial<DispatchLimits> = {}) {
     metrics,
     log,
     registry,
+    accounts,
     unregistered,
     deadLetters,
     inboxes,
