@@ -124,6 +124,9 @@ test('a mode that does not exist is refused', async () => {
 test('a malformed device id is refused by every service that takes one', async () => {
   const connection = await start()
   const calls = [
+    () => connection.client(DeviceServiceDefinition).listAccountDevices({ accountId: '' }, { deadlineMs: 5_000 }),
+    () =>
+      connection.client(DeviceServiceDefinition).listAccountDevices({ accountId: 'a', pageSize: 1_001 }, { deadlineMs: 5_000 }),
     () => connection.client(DeviceServiceDefinition).getDevice({ deviceId: 'a b' }, { deadlineMs: 5_000 }),
     () => connection.client(OperationsServiceDefinition).disconnectDevice({ deviceId: '', reason: '' }, { deadlineMs: 5_000 }),
   ]
@@ -135,13 +138,11 @@ test('a malformed device id is refused by every service that takes one', async (
 test('what a later version does is answered UNIMPLEMENTED, by every call', async () => {
   const connection = await start()
   const publish = connection.client(PublishServiceDefinition)
-  const devices = connection.client(DeviceServiceDefinition)
   const operations = connection.client(OperationsServiceDefinition)
   const bound = { deadlineMs: 5_000 }
   const message = { target: { $case: 'accountId' as const, value: 'a' } }
   const calls = [
     () => publish.publish({ message, mode: PublishMode.DIRECT }, bound),
-    () => devices.listAccountDevices({}, bound),
     () => operations.drainEdge({}, bound),
     () => operations.getEdgeDrain({}, bound),
     () => operations.abortEdgeDrain({}, bound),

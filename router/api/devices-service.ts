@@ -1,17 +1,24 @@
-import { EdgeLeaseState } from '../../gen/push/internal/v1/registry.ts'
-import type { DeviceServiceImplementation } from '../../gen/push/v1/devices.ts'
+import { EdgeLeaseState, type SessionRoute } from '../../gen/push/internal/v1/registry.ts'
+import type { Device, DeviceServiceImplementation } from '../../gen/push/v1/devices.ts'
 import { PushError } from '../../service-kit/errors.ts'
 import { isPushId } from '../../service-kit/ids.ts'
 import { timestampFromMicros } from '../../service-kit/time.ts'
 import type { Lookups } from '../dispatch/lookups.ts'
-import { notYet } from './message-check.ts'
 
 /** Throws INVALID_REQUEST unless the text may be a device id. */
 export function requireDeviceId(deviceId: string): void {
-  if (isPushId(deviceId)) return
-  const description = 'must be 1 to 128 characters of A-Z a-z 0-9 . _ : ~ -'
-  throw new PushError('INVALID_REQUEST', `device_id ${description}`, {}, { violations: [{ field: 'device_id', description }] })
+  requirePushId('device_id', deviceId)
 }
+
+function requirePushId(field: string, id: string): void {
+  if (isPushId(id)) return
+  const description = 'must be 1 to 128 characters of A-Z a-z 0-9 . _ : ~ -'
+  throw new PushError('INVALID_REQUEST', `${field} ${description}`, {}, { violations: [{ field, description }] })
+}
+
+/** Devices on one page of an account's list unless asked for otherwise, and at most. */
+const pageSizeDefault = 100
+const pageSizeMax = 1_000
 
 /** Answers where devices are, from the registry and past the route cache. */
 export function createDevicesService(lookups: Lookups): DeviceServiceImplementation {
@@ -19,24 +26,46 @@ export function createDevicesService(lookups: Lookups): DeviceServiceImplementat
     async getDevice({ deviceId }) {
       requireDeviceId(deviceId)
       const { routes } = await lookups.find(deviceId, { fresh: true })
-      // The newest row whose edge gives signs of life; without one, the newest, so that support can see where the device was.
-      const shown = routes.find(({ edgeState }) => edgeState !== EdgeLeaseState.LAPSED) ?? routes[0]
-      const row = shown?.row
-      if (!shown || !row) throw new PushError('DEVICE_UNKNOWN', `device ${deviceId} has no session`, { device_id: deviceId })
-      return {
-        device: {
-          deviceId,
-          connected: shown.edgeState !== EdgeLeaseState.LAPSED,
-          edgeId: row.edgeId,
-          sessionId: row.sessionId,
-          accountId: row.accountId,
-          connectedTime: timestampFromMicros(row.connectedTime),
-          protocol: row.protocol,
-        },
+      const device = describe(deviceId, routes)
+      if (device.sessionId === '')
+        throw new PushError('DEVICE_UNKNOWN', `device ${deviceId} has no session`, { device_id: deviceId })
+      return { device }
+    },
+    async listAccountDevices({ accountId, pageSize, pageToken }) {
+      requirePushId('account_id', accountId)
+      if (pageSize < 0 || pageSize > pageSizeMax) {
+        const description = `must be from 1 to ${pageSizeMax}; unset means ${pageSizeDefault}`
+        throw new PushError(
+          'INVALID_REQUEST',
+          `page_size ${description}`,
+          {},
+          { violations: [{ field: 'page_size', description }] },
+        )
       }
+      const page = await lookups.accountDevices(accountId, pageToken, pageSize || pageSizeDefault)
+      const devices = await Promise.all(
+        page.deviceIds.map(async (deviceId) => describe(deviceId, (await lookups.find(deviceId, { fresh: true })).routes)),
+      )
+      return { devices, nextPageToken: page.nextPageToken }
     },
-    async listAccountDevices() {
-      throw notYet('ListAccountDevices')
-    },
+  }
+}
+
+/**
+ * A device with the newest row whose edge gives signs of life; without one, with the newest, so that support can see where the device was. A device
+ * without any row has only its id.
+ */
+function describe(deviceId: string, routes: readonly SessionRoute[]): Device {
+  const shown = routes.find(({ edgeState }) => edgeState !== EdgeLeaseState.LAPSED) ?? routes[0]
+  const row = shown?.row
+  return {
+    deviceId,
+    connected: row !== undefined && shown?.edgeState !== EdgeLeaseState.LAPSED,
+    edgeId: row?.edgeId ?? '',
+    sessionId: row?.sessionId ?? '',
+    accountId: row?.accountId ?? '',
+    connectedTime: row ? timestampFromMicros(row.connectedTime) : undefined,
+    protocol: row?.protocol ?? '',
+    inboxCount: undefined,
   }
 }

@@ -36,7 +36,7 @@ export interface Lookups {
    */
   find(deviceId: string, how?: { fresh?: boolean; allRows?: boolean }): Promise<FoundRoutes>
   /** One page of the devices that have logged in to an account, by id; an empty token for the first. Throws REGISTRY_UNAVAILABLE. */
-  accountDevices(accountId: string, pageToken: string): Promise<{ deviceIds: string[]; nextPageToken: string }>
+  accountDevices(accountId: string, pageToken: string, pageSize?: number): Promise<{ deviceIds: string[]; nextPageToken: string }>
   /** Removes one row by its key. Throws REGISTRY_UNAVAILABLE. */
   unregister(row: SessionRow): Promise<void>
 }
@@ -97,9 +97,9 @@ export function createLookups(options: LookupsOptions): Lookups {
       if (newest) cache.set(newest)
       return { routes: found.routes, more: found.more }
     },
-    async accountDevices(accountId, pageToken) {
+    async accountDevices(accountId, pageToken, pageSize = batchSizeMax) {
       try {
-        return await client.lookupAccount({ accountId, pageSize: batchSizeMax, pageToken }, { deadlineMs: callDeadlineMs })
+        return await client.lookupAccount({ accountId, pageSize, pageToken }, { deadlineMs: callDeadlineMs })
       } catch (cause) {
         throw unavailable('LookupAccount', cause)
       }

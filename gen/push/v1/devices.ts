@@ -490,7 +490,7 @@ export const DeviceServiceDefinition = {
       responseStream: false,
       options: {},
     },
-    /** Lists the devices that have logged in to an account. Answered UNIMPLEMENTED in this version. */
+    /** Lists the devices that have logged in to an account within the last 90 days, connected or not. */
     listAccountDevices: {
       name: "ListAccountDevices",
       requestType: ListAccountDevicesRequest as typeof ListAccountDevicesRequest,
@@ -505,7 +505,7 @@ export const DeviceServiceDefinition = {
 export interface DeviceServiceImplementation<CallContextExt = {}> {
   /** Says whether a device is connected, and where. NOT_FOUND (DEVICE_UNKNOWN) when it has no session. */
   getDevice(request: GetDeviceRequest, context: CallContext & CallContextExt): Promise<DeepPartial<GetDeviceResponse>>;
-  /** Lists the devices that have logged in to an account. Answered UNIMPLEMENTED in this version. */
+  /** Lists the devices that have logged in to an account within the last 90 days, connected or not. */
   listAccountDevices(
     request: ListAccountDevicesRequest,
     context: CallContext & CallContextExt,
@@ -515,7 +515,7 @@ export interface DeviceServiceImplementation<CallContextExt = {}> {
 export interface DeviceServiceClient<CallOptionsExt = {}> {
   /** Says whether a device is connected, and where. NOT_FOUND (DEVICE_UNKNOWN) when it has no session. */
   getDevice(request: DeepPartial<GetDeviceRequest>, options?: CallOptions & CallOptionsExt): Promise<GetDeviceResponse>;
-  /** Lists the devices that have logged in to an account. Answered UNIMPLEMENTED in this version. */
+  /** Lists the devices that have logged in to an account within the last 90 days, connected or not. */
   listAccountDevices(
     request: DeepPartial<ListAccountDevicesRequest>,
     options?: CallOptions & CallOptionsExt,

@@ -65,7 +65,7 @@ export const ConfirmLevel = {
   WRITTEN: 1,
   /** ACKNOWLEDGED - The device's handler has returned. */
   ACKNOWLEDGED: 2,
-  /** RESULT - The device has sent a result of its own. Answered UNIMPLEMENTED in this version. */
+  /** RESULT - The device has sent a result of its own. Calls and queue are done at ACKNOWLEDGED; the result comes by receipt. */
   RESULT: 3,
 } as const;
 
@@ -219,7 +219,7 @@ export interface Message {
     | //
     /**
      * Every device logged in to this account when the message is dispatched; same characters as a device id.
-     * Answered UNIMPLEMENTED in this version.
+     * Each device has an outcome of its own. In mode DIRECT answered UNIMPLEMENTED in this version.
      */
     { $case: "accountId"; value: string }
     | undefined;

@@ -1187,7 +1187,7 @@ export const PublishServiceDefinition = {
      * or what stopped it; it works while the queue is down. Repeat a failed call under the same idempotency key.
      *
      * Errors: INVALID_ARGUMENT (nothing was accepted), UNAVAILABLE (QUEUED: nothing was acknowledged, repeat; DIRECT: unknown),
-     * RESOURCE_EXHAUSTED (come back after `RetryInfo`), UNIMPLEMENTED (account targets, `confirm` RESULT).
+     * RESOURCE_EXHAUSTED (come back after `RetryInfo`), UNIMPLEMENTED (DIRECT to an account).
      */
     publish: {
       name: "Publish",
@@ -1197,7 +1197,10 @@ export const PublishServiceDefinition = {
       responseStream: false,
       options: {},
     },
-    /** Publishes many messages over one stream; each answer names its item. Answered UNIMPLEMENTED in this version. */
+    /**
+     * Publishes many messages over one stream, in both modes. Each item is published as by a call of its own and answered under its own number as
+     * soon as that is done, in any order; a bad one is refused alone. The stream is read only while there is room: a slow queue slows the publisher.
+     */
     publishStream: {
       name: "PublishStream",
       requestType: PublishStreamRequest as typeof PublishStreamRequest,
@@ -1261,10 +1264,13 @@ export interface PublishServiceImplementation<CallContextExt = {}> {
    * or what stopped it; it works while the queue is down. Repeat a failed call under the same idempotency key.
    *
    * Errors: INVALID_ARGUMENT (nothing was accepted), UNAVAILABLE (QUEUED: nothing was acknowledged, repeat; DIRECT: unknown),
-   * RESOURCE_EXHAUSTED (come back after `RetryInfo`), UNIMPLEMENTED (account targets, `confirm` RESULT).
+   * RESOURCE_EXHAUSTED (come back after `RetryInfo`), UNIMPLEMENTED (DIRECT to an account).
    */
   publish(request: PublishRequest, context: CallContext & CallContextExt): Promise<DeepPartial<PublishResponse>>;
-  /** Publishes many messages over one stream; each answer names its item. Answered UNIMPLEMENTED in this version. */
+  /**
+   * Publishes many messages over one stream, in both modes. Each item is published as by a call of its own and answered under its own number as
+   * soon as that is done, in any order; a bad one is refused alone. The stream is read only while there is room: a slow queue slows the publisher.
+   */
   publishStream(
     request: AsyncIterable<PublishStreamRequest>,
     context: CallContext & CallContextExt,
@@ -1311,10 +1317,13 @@ export interface PublishServiceClient<CallOptionsExt = {}> {
    * or what stopped it; it works while the queue is down. Repeat a failed call under the same idempotency key.
    *
    * Errors: INVALID_ARGUMENT (nothing was accepted), UNAVAILABLE (QUEUED: nothing was acknowledged, repeat; DIRECT: unknown),
-   * RESOURCE_EXHAUSTED (come back after `RetryInfo`), UNIMPLEMENTED (account targets, `confirm` RESULT).
+   * RESOURCE_EXHAUSTED (come back after `RetryInfo`), UNIMPLEMENTED (DIRECT to an account).
    */
   publish(request: DeepPartial<PublishRequest>, options?: CallOptions & CallOptionsExt): Promise<PublishResponse>;
-  /** Publishes many messages over one stream; each answer names its item. Answered UNIMPLEMENTED in this version. */
+  /**
+   * Publishes many messages over one stream, in both modes. Each item is published as by a call of its own and answered under its own number as
+   * soon as that is done, in any order; a bad one is refused alone. The stream is read only while there is room: a slow queue slows the publisher.
+   */
   publishStream(
     request: AsyncIterable<DeepPartial<PublishStreamRequest>>,
     options?: CallOptions & CallOptionsExt,
