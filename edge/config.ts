@@ -148,6 +148,10 @@ export const edgeConfig = defineConfig(
       default: 64 * 1024 * 1024,
       doc: 'Most bytes of answers that wait to be reported to a router because no stream waits for them; above it the oldest are lost.',
     }),
+    leaseTtlMs: setting('EDGE_LEASE_TTL_MS', milliseconds({ min: 2_000, max: 300_000 }), {
+      default: 30_000,
+      doc: 'How long the lease of this edge lasts; it is renewed three times meanwhile. As REGISTRY_EDGE_LEASE_PERIOD_MS.',
+    }),
     recheckRatePerSecond: setting('EDGE_RECHECK_RATE_PER_SECOND', wholeNumber({ min: 1, max: 100_000 }), {
       default: 1_000,
       doc: 'Devices a second that are looked up after the lease of this edge had lapsed.',

@@ -9,7 +9,7 @@ import { SteeredClock } from '../service-kit/testing/steered-clock.ts'
 import { createEdgeMetrics } from './edge-metrics.ts'
 import { keepLease, mintEdgeId } from './lease.ts'
 
-function setup() {
+function setup({ ttlMs = 30_000 } = {}) {
   const clock = new SteeredClock()
   const metrics = createMetrics()
   const log = recordingLog()
@@ -29,6 +29,7 @@ function setup() {
     zone: 'z',
     connectionLimit: 10,
     connectionCount: () => state.connections,
+    ttlMs,
     clock,
     random: seededRandom(1),
     log,
@@ -36,6 +37,21 @@ function setup() {
   })
   return { clock, metrics, log, calls, state, lease }
 }
+
+test('a short lease is asked for and renewed as often, also after a failure', async () => {
+  const { clock, calls, state, lease } = setup({ ttlMs: 3_000 })
+  await lease.attempted
+  expect(calls[0]?.request).toMatchObject({ ttl: { seconds: 3, nanos: 0 } })
+  await clock.advance(2_000)
+  expect(calls.map(({ at }) => at)).toEqual([0, 1_000, 2_000])
+  state.away = true
+  await clock.advance(1_000)
+  const failedAt = calls.length
+  await clock.advance(3_000)
+  // No wait is longer than a third of the lease.
+  expect(calls.length - failedAt).toBeGreaterThanOrEqual(3)
+  await lease.stop()
+})
 
 test('each start is another edge', () => {
   const random = seededRandom(1)

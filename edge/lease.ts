@@ -19,9 +19,9 @@ export interface Lease {
   stop(): Promise<void>
 }
 
-/** How long the lease lasts, how often it is renewed, and how soon after a failure. */
-export const leaseTtlMs = 30_000
-export const leasePeriodMs = 10_000
+/** A lease is renewed so often while it lasts. */
+export const renewalsPerLease = 3
+/** How soon after a failure, and how long a call may take; less where the lease is short. */
 const retryCapMs = 4_000
 const callTimeoutMs = 5_000
 /** Above it the clocks here and at the registry count as apart. */
@@ -40,6 +40,8 @@ export function keepLease(options: {
   readonly zone: string
   readonly connectionLimit: number
   readonly connectionCount: () => number
+  /** How long the lease lasts. */
+  readonly ttlMs: number
   /** A registry had seen the lease run out; it holds again by now. */
   readonly onLapsed?: () => void
   readonly clock: Clock
@@ -47,10 +49,10 @@ export function keepLease(options: {
   readonly log: Log
   readonly metrics: EdgeMetrics
 }): Lease {
-  const { registry, edgeId, clock, log, metrics } = options
+  const { registry, edgeId, ttlMs, clock, log, metrics } = options
   const stopped = new AbortController()
   const first = Promise.withResolvers<void>()
-  const backoff = createBackoff({ baseMs: 500, capMs: retryCapMs, random: options.random })
+  const backoff = createBackoff({ baseMs: 500, capMs: Math.min(retryCapMs, ttlMs / 6), random: options.random })
   let draining = false
   let held = false
   let wake = new AbortController()
@@ -66,9 +68,9 @@ export function keepLease(options: {
         connectionCount: options.connectionCount(),
         connectionLimit: options.connectionLimit,
         draining,
-        ttl: durationFromMs(leaseTtlMs),
+        ttl: durationFromMs(ttlMs),
       },
-      { deadlineMs: callTimeoutMs, signal: stopped.signal },
+      { deadlineMs: Math.min(callTimeoutMs, ttlMs / 3), signal: stopped.signal },
     )
     // The registry looked at its clock somewhere between: the middle is off by half the way at most.
     const offsetMs = (registryTime - (sentAt + clock.nowMicros()) / 2) / 1000
@@ -82,14 +84,14 @@ export function keepLease(options: {
       log.warn('the edge lease had lapsed', { edge_id: edgeId })
       options.onLapsed?.()
     }
-    if (!held) log.info('edge lease taken', { edge_id: edgeId, ttl_ms: leaseTtlMs })
+    if (!held) log.info('edge lease taken', { edge_id: edgeId, ttl_ms: ttlMs })
     held = true
   }
 
   const keep = async (): Promise<void> => {
     while (!stopped.signal.aborted) {
       const awake = wake.signal
-      let waitMs = leasePeriodMs
+      let waitMs = ttlMs / renewalsPerLease
       try {
         await renew()
         metrics.leaseRenewals.inc({ result: 'renewed' })

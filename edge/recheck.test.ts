@@ -5,12 +5,13 @@ import { PushError } from '../service-kit/errors.ts'
 import { seededRandom } from '../service-kit/random.ts'
 import { recordingLog } from '../service-kit/testing/recording-log.ts'
 import { closeKinds } from './close-codes.ts'
-import { leaseTtlMs } from './lease.ts'
 import { createRecheck } from './recheck.ts'
 import type { Candidate, RegistrationResult } from './registration.ts'
 import { fakeEdge } from './testing/fake-session.ts'
 
 const { LIVE, SUSPECT, LAPSED } = EdgeLeaseState
+
+const leaseTtlMs = 30_000
 
 function setup(ratePerSecond = 1_000) {
   const edge = fakeEdge({ pingIntervalMs: 10 * 3_600_000, registerTimeoutMs: 60_000 })
@@ -57,6 +58,7 @@ function setup(ratePerSecond = 1_000) {
     sessions: edge.host.sessions,
     unregister: edge.host.unregister,
     ratePerSecond,
+    leaseTtlMs,
     registerTimeoutMs: 5_000,
     clock: edge.clock,
     random: seededRandom(1),

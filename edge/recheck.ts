@@ -8,7 +8,6 @@ import type { Log } from '../service-kit/log.ts'
 import type { Random } from '../service-kit/random.ts'
 import type { DeviceSession } from './device-session.ts'
 import type { EdgeMetrics } from './edge-metrics.ts'
-import { leaseTtlMs } from './lease.ts'
 import type { Registration } from './registration.ts'
 import { isLower } from './session.ts'
 import type { SessionTable } from './session-table.ts'
@@ -35,6 +34,8 @@ export function createRecheck(options: {
   readonly unregister: (key: SessionKey) => void
   /** Devices a second. */
   readonly ratePerSecond: number
+  /** After so long what was in doubt is looked up again. */
+  readonly leaseTtlMs: number
   /** How long one attempt to register again may take. */
   readonly registerTimeoutMs: number
   readonly clock: Clock
@@ -42,7 +43,7 @@ export function createRecheck(options: {
   readonly log: Log
   readonly metrics: EdgeMetrics
 }): Recheck {
-  const { registry, registration, edgeId, sessions, ratePerSecond, clock, log, metrics } = options
+  const { registry, registration, edgeId, sessions, ratePerSecond, leaseTtlMs, clock, log, metrics } = options
   const batchSize = Math.max(1, Math.min(batchMax, ratePerSecond))
   const backoff = createBackoff({ baseMs: retryBaseMs, capMs: retryCapMs, random: options.random })
   const stopped = new AbortController()

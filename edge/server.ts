@@ -80,6 +80,7 @@ export async function startEdge(context: EdgeContext): Promise<RunningEdge> {
   if (config.metricsAddress !== undefined) {
     const metricsServer = await serveMetrics(metrics, config.metricsAddress)
     closers.add('metrics server', () => metricsServer.close())
+    log.info('metrics served', { address: metricsServer.address })
   }
 
   const registries = connectGrpc({ addresses: config.registryAddresses, log, clock, random, metrics })
@@ -164,6 +165,7 @@ export async function startEdge(context: EdgeContext): Promise<RunningEdge> {
     zone: config.zone ?? '',
     connectionLimit: config.connectionLimit,
     connectionCount: () => sessions.size,
+    ttlMs: config.leaseTtlMs,
     onLapsed: () => recheck.start(),
     ...shared,
   })
@@ -184,6 +186,7 @@ export async function startEdge(context: EdgeContext): Promise<RunningEdge> {
     sessions,
     unregister: (key) => unregistration.add(key),
     ratePerSecond: config.recheckRatePerSecond,
+    leaseTtlMs: config.leaseTtlMs,
     registerTimeoutMs: config.registerTimeoutMs,
     ...shared,
   })
