@@ -23,7 +23,8 @@ export default defineConfig({
           globalSetup: ['system-tests/servers/global-setup.ts'],
           // Each kafkajs client sets one timer that Node warns about.
           execArgv: ['--disable-warning=TimeoutNegativeWarning'],
-          testTimeout: 60_000,
+          // Restarts of servers take their time on a busy machine; what hangs still ends.
+          testTimeout: 180_000,
           hookTimeout: 180_000,
           // The servers keep two cores busy as it is; one file at a time keeps their answers quick.
           fileParallelism: false,
