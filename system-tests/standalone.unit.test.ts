@@ -94,6 +94,34 @@ async function type(line: string) {
   })
 }
 
+/** Runs the printed line of a device, until it is killed. */
+function listen(line: string) {
+  const words = line.split(' ').slice(2)
+  const child = spawn(process.execPath, [join(root, 'publisher-cli', 'push-cli.js'), ...words], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
+  const text = { heard: '', talk: '' }
+  child.stdout.setEncoding('utf8').on('data', (chunk: string) => {
+    text.heard += chunk
+  })
+  child.stderr.setEncoding('utf8').on('data', (chunk: string) => {
+    text.talk += chunk
+  })
+  const ended = new Promise<void>((resolve) => child.on('close', () => resolve()))
+  return {
+    text,
+    kill(): Promise<void> {
+      child.kill('SIGKILL')
+      return ended
+    },
+  }
+}
+
+/** The id of the message in what `send` says. */
+function idIn(words: string): string {
+  return /message ([0-9a-f-]{36})/.exec(words)?.[1] ?? ''
+}
+
 /** The first printed command that begins so. */
 function printed(block: string, beginning: string): string {
   const line = block.split('\n').find((text) => text.trim().startsWith(beginning))
@@ -105,7 +133,7 @@ function deviceUrl(block: string): string {
   return /ws:\/\/\S+\/v1\/connect/.exec(block)?.[0] ?? ''
 }
 
-test('the printed line sends a message to the demo device; a mistyped id is told as offline', {
+test('the printed line sends a message to the demo device; a mistyped id is told as offline, and its message as stored', {
   timeout: testTimeoutMs,
 }, async () => {
   const plane = start()
@@ -116,7 +144,7 @@ test('the printed line sends a message to the demo device; a mistyped id is told
   await vi.waitFor(() => expect(plane.text.out).toContain('demo received USER {"hello":"world"}'))
 
   const mistyped = await type(line.replace('--device demo', '--device demmo'))
-  expect(mistyped).toMatchObject({ code: 4, stdout: expect.stringMatching(/^offline: dropped/), stderr: '' })
+  expect(mistyped).toMatchObject({ code: 4, stdout: expect.stringMatching(/^offline: stored/), stderr: '' })
 
   expect(block).toContain(join(folder, 'data'))
   expect(block).toMatch(/stop +Ctrl-C/)
@@ -127,29 +155,57 @@ test('the printed line sends a message to the demo device; a mistyped id is told
 test('the printed line for a device of your own listens, and gets what is sent to it', { timeout: testTimeoutMs }, async () => {
   const plane = start()
   const block = await plane.block()
-  const words = printed(block, 'npx push-cli listen').split(' ').slice(2)
-  const listener = spawn(process.execPath, [join(root, 'publisher-cli', 'push-cli.js'), ...words], {
-    stdio: ['ignore', 'pipe', 'pipe'],
-  })
-  let heard = ''
-  let talk = ''
-  listener.stdout.setEncoding('utf8').on('data', (chunk: string) => {
-    heard += chunk
-  })
-  listener.stderr.setEncoding('utf8').on('data', (chunk: string) => {
-    talk += chunk
-  })
+  const listener = listen(printed(block, 'npx push-cli listen'))
   try {
-    await vi.waitFor(() => expect(talk).toContain('connected as my-tv'), { timeout: 10_000 })
+    await vi.waitFor(() => expect(listener.text.talk).toContain('connected as my-tv'), { timeout: 10_000 })
     const line = printed(block, 'npx push-cli send').replace('--device demo', '--device my-tv')
     expect(await type(line)).toMatchObject({ code: 0, stdout: expect.stringContaining('acknowledged by my-tv') })
-    await vi.waitFor(() => expect(heard).toBe('USER {"hello":"world"}\n'))
+    await vi.waitFor(() => expect(listener.text.heard).toBe('USER {"hello":"world"}\n'))
     // Through the queue as well.
-    expect(await type(line.replace(' --direct', ''))).toMatchObject({ code: 0, stdout: expect.stringContaining('accepted') })
-    await vi.waitFor(() => expect(heard).toBe('USER {"hello":"world"}\n'.repeat(2)))
+    const queued = await type(line.replace(' --direct', ''))
+    expect(queued).toMatchObject({ code: 0, stdout: expect.stringContaining('acknowledged by my-tv') })
+    await vi.waitFor(() => expect(listener.text.heard).toBe('USER {"hello":"world"}\n'.repeat(2)))
   } finally {
-    listener.kill('SIGKILL')
+    await listener.kill()
   }
+})
+
+test('a message for a device that is away is stored, told as such, and delivered when it connects', {
+  timeout: testTimeoutMs,
+}, async () => {
+  const plane = start()
+  const block = await plane.block()
+  const direct = printed(block, 'npx push-cli send').replace('--device demo', '--device my-tv')
+  const queued = direct.replace(' --direct', '').replace('world', 'queue')
+  const ids: string[] = []
+  for (const line of [direct, queued]) {
+    const sent = await type(line)
+    expect(sent).toEqual({ code: 4, stdout: expect.stringMatching(/^offline: stored \(message \S+\)\n$/), stderr: '' })
+    ids.push(idIn(sent.stdout))
+  }
+  const router = /--address \S+/.exec(direct)?.[0] ?? ''
+  const status = (id = '') => type(`npx push-cli status ${id} ${router}`)
+  for (const id of ids) expect(await status(id)).toMatchObject({ code: 4, stdout: expect.stringContaining('offline: stored') })
+
+  const listener = listen(printed(block, 'npx push-cli listen'))
+  try {
+    await vi.waitFor(() => expect(listener.text.heard).toBe('USER {"hello":"world"}\nUSER {"hello":"queue"}\n'), {
+      timeout: 10_000,
+    })
+    for (const id of ids) {
+      await vi.waitFor(
+        async () => expect(await status(id)).toMatchObject({ code: 0, stdout: expect.stringContaining('acknowledged by my-tv') }),
+        {
+          timeout: 10_000,
+        },
+      )
+    }
+    // Line by line: when it was stored, and when the device had it.
+    expect((await status(ids[0])).stdout).toMatch(/accepted.*stored.*written to the device.*answered by the device/s)
+  } finally {
+    await listener.kill()
+  }
+  expect(plane.text.err).toBe('')
 })
 
 test.each(['SIGTERM', 'SIGINT'] as const)(
@@ -225,7 +281,9 @@ test('what is queued when the process is killed is delivered after the restart',
       return new Promise<void>(() => undefined)
     },
   })
-  const line = printed(block, 'npx push-cli send').replace('--device demo', '--device my-tv').replace(' --direct', ' --json')
+  const line = printed(block, 'npx push-cli send')
+    .replace('--device demo', '--device my-tv')
+    .replace(' --direct', ' --json --wait accepted')
   await vi.waitFor(() => expect(silent.state).toBe('open'), { timeout: 10_000 })
   const sent = await type(line)
   expect(sent.code).toBe(0)
@@ -252,5 +310,30 @@ test('what is queued when the process is killed is delivered after the restart',
     expect(await second.stop()).toBe(0)
   } finally {
     await device.close({ graceMs: 0 })
+  }
+})
+
+test('what is stored when the process is killed is there after the restart, and goes to its device', {
+  timeout: testTimeoutMs,
+}, async () => {
+  const first = start()
+  const block = await first.block()
+  const sent = await type(printed(block, 'npx push-cli send').replace('--device demo', '--device my-tv'))
+  expect(sent.code).toBe(4)
+  const id = idIn(sent.stdout)
+  first.child.kill('SIGKILL')
+  await first.ended
+
+  const second = start()
+  const blockAgain = await second.block()
+  const router = /--address \S+/.exec(blockAgain)?.[0] ?? ''
+  const status = () => type(`npx push-cli status ${id} ${router}`)
+  expect(await status()).toMatchObject({ code: 4, stdout: expect.stringContaining('offline: stored') })
+  const listener = listen(printed(blockAgain, 'npx push-cli listen'))
+  try {
+    await vi.waitFor(() => expect(listener.text.heard).toBe('USER {"hello":"world"}\n'), { timeout: 10_000 })
+    await vi.waitFor(async () => expect((await status()).code).toBe(0), { timeout: 10_000 })
+  } finally {
+    await listener.kill()
   }
 })
