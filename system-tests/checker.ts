@@ -1,12 +1,30 @@
-import type { DeviceLog, HandledMessage, PublishAnswer, PublishedMessage, SettledMessage, Story } from './story.ts'
+import { restViolations } from './rest-checks.ts'
+import type { HandledMessage, PublishedMessage, Story } from './story.ts'
+import {
+  type Accepted,
+  deliveredStates,
+  type End,
+  endsOf,
+  indexOf,
+  isDelivered,
+  nameOf,
+  readingOf,
+  type StoryIndex,
+  storingsOf,
+  wasConnectedThroughout,
+} from './story-index.ts'
 
 export interface CheckOptions {
   /** How long after a session has ended its device may not know it yet, in ms. */
   readonly noticeMs?: number
   /** How far clocks and event loops may be behind when expiry is judged, in ms. */
   readonly toleranceMs?: number
-  /** Reasons for which messages may be dropped in this run. Everything else is a violation. */
+  /** Reasons for which messages with time to live above 0 may be dropped in this run. Default: none. */
   readonly dropReasons?: readonly string[]
+  /** An edge was gone for so long that its devices had to count as offline, whatever they believed. Default false. */
+  readonly edgesGone?: boolean
+  /** How long something may wait in the inbox of a connected device, in ms. */
+  readonly inboxWaitMs?: number
 }
 
 export interface CheckReport {
@@ -23,17 +41,18 @@ export interface CheckCounts {
   readonly delivered: number
   /** Accepted messages that did not, by how they ended. */
   readonly undelivered: Readonly<Record<string, number>>
+  /** Accepted messages that lay in an inbox for a time. */
+  readonly stored: number
   /** Messages whose order was compared. */
   readonly ordered: number
 }
 
-const deliveredStates = new Set(['ACKNOWLEDGED', 'COMPLETED'])
-/** Sending a message with time to live 0 again is not allowed, so it may end unknown. */
-const nowOrNeverReasons = ['UNKNOWN']
+/** What time to live 0 may end with: such a message is never stored, and never sent again once it may have been written. */
+const nowOrNeverReasons = ['OFFLINE', 'UNREACHABLE', 'UNKNOWN']
 
 /** Compares what publishers, devices and routers say. Pure: it reads logs and knows nothing of processes. */
 export function check(story: Story, options: CheckOptions = {}): CheckReport {
-  const { noticeMs = 250, toleranceMs = 500, dropReasons = ['OFFLINE', 'UNREACHABLE'] } = options
+  const { noticeMs = 250, toleranceMs = 500, dropReasons = [], edgesGone = false, inboxWaitMs = 10_000 } = options
   const index = indexOf(story)
   const violations = [
     ...lost(index),
@@ -41,17 +60,18 @@ export function check(story: Story, options: CheckOptions = {}): CheckReport {
     ...handledTwice(index),
     ...falselyAcknowledged(index),
     ...wrongEnds(index, dropReasons, toleranceMs),
-    ...dropsWithoutExcuse(index, noticeMs),
+    ...(edgesGone ? [] : [...calledOffline(index, noticeMs), ...expiredBesideSession(index)]),
     ...handledLate(index, toleranceMs),
     ...outOfOrder(index).violations,
+    ...restViolations(index, { waitMaxMs: inboxWaitMs }),
   ]
   return { violations, counts: countsOf(index) }
 }
 
-/** Accepted messages of which neither their device nor a router has said anything final yet. */
+/** Accepted messages of which neither their device nor a router has said anything yet. */
 export function unfinished(story: Story): PublishedMessage[] {
   const index = indexOf(story)
-  return index.accepted.filter((message) => !index.isDelivered(message) && endsOf(index, message).length === 0)
+  return index.accepted.filter((message) => !isDelivered(index, message) && !hasWord(index, message))
 }
 
 /** Accepted messages without a router's last word, also where the device has them already. */
@@ -60,56 +80,18 @@ export function unsettled(story: Story): PublishedMessage[] {
   return index.accepted.filter((message) => !index.settledById.has(message.answer.messageId))
 }
 
-type Accepted = PublishedMessage & { readonly answer: PublishAnswer }
-
-interface StoryIndex {
-  readonly story: Story
-  readonly accepted: readonly Accepted[]
-  readonly byId: ReadonlyMap<string, Accepted>
-  readonly deviceById: ReadonlyMap<string, DeviceLog>
-  readonly settledById: ReadonlyMap<string, readonly SettledMessage[]>
-  isDelivered(message: Accepted): boolean
+function hasWord(index: StoryIndex, message: Accepted): boolean {
+  return endsOf(index, message).length > 0 || storingsOf(index, message).length > 0
 }
 
-function indexOf(story: Story): StoryIndex {
-  const accepted = story.published.filter((message): message is Accepted => message.answer !== undefined)
-  const deviceById = new Map(story.devices.map((device) => [device.deviceId, device]))
-  const settledById = Map.groupBy(story.settled, ({ messageId }) => messageId)
-  const handledIds = new Map(
-    story.devices.map((device) => [
-      device.deviceId,
-      new Set(device.processes.flatMap(({ handled }) => handled.map(({ messageId }) => messageId))),
-    ]),
-  )
-  return {
-    story,
-    accepted,
-    byId: new Map(accepted.map((message) => [message.answer.messageId, message])),
-    deviceById,
-    settledById,
-    isDelivered: ({ deviceId, answer }) => handledIds.get(deviceId)?.has(answer.messageId) ?? false,
-  }
-}
-
-/** One final word about a message: a router's line, or the answer to a direct call. */
-interface End {
-  readonly state: string
-  readonly reason: string
-  readonly at: number
-}
-
-function endsOf({ settledById }: StoryIndex, { mode, answer }: Accepted): End[] {
-  const settled = settledById.get(answer.messageId) ?? []
-  const ends = settled.map(({ state, reason, settledAt }) => ({ state, reason, at: settledAt }))
-  if (mode === 'DIRECT') ends.push({ state: answer.state, reason: answer.reason, at: answer.answeredAt })
-  return ends
-}
-
-/** Every accepted message comes to its device, or ends in a state that says why not. */
+/** Every accepted message comes to its device, or lies in its inbox, or ends in a state that says why not. */
 function lost(index: StoryIndex): string[] {
+  const isKept = (message: Accepted) =>
+    // Where the plane was asked, its word counts and not what a router once said.
+    index.story.rest === undefined ? storingsOf(index, message).length > 0 : readingOf(index, message)?.state === 'STORED'
   return index.accepted
-    .filter((message) => !index.isDelivered(message) && endsOf(index, message).length === 0)
-    .map((message) => `${name(message)} was accepted and is lost: no handler has seen it, no router has ended it`)
+    .filter((message) => !isDelivered(index, message) && endsOf(index, message).length === 0 && !isKept(message))
+    .map((message) => `${nameOf(message)} was accepted and is lost: no handler has seen it, no inbox has it, nobody has ended it`)
 }
 
 /** A device gets what is meant for it, and nothing else. */
@@ -141,8 +123,8 @@ function handledTwice({ story }: StoryIndex): string[] {
 /** Nobody says delivered of what no handler has seen. */
 function falselyAcknowledged(index: StoryIndex): string[] {
   return index.accepted
-    .filter((message) => !index.isDelivered(message) && endsOf(index, message).some(({ state }) => deliveredStates.has(state)))
-    .map((message) => `${name(message)} counts as acknowledged, but no handler has seen it`)
+    .filter((message) => !isDelivered(index, message) && endsOf(index, message).some(({ state }) => deliveredStates.has(state)))
+    .map((message) => `${nameOf(message)} counts as acknowledged, but no handler has seen it`)
 }
 
 /** Final states carry the reasons that this run allows, and expired means expired. */
@@ -156,38 +138,40 @@ function wrongEnds(index: StoryIndex, dropReasons: readonly string[], toleranceM
       // A device refuses what expires in its hands.
       return (state === 'EXPIRED' || (state === 'FAILED' && reason === 'NACKED')) && at >= expiredBy
     }
-    return endsOf(index, message)
-      .filter((end) => !isRight(end))
-      .map(
-        ({ state, reason, at }) =>
-          `${name(message)} ended ${state} (${reason || 'no reason'}) after ${Math.round(at - message.answer.acceptTime)} ms, which nothing in this run explains`,
-      )
+    // The answer to a direct call and what is read at the end repeat the router's line.
+    const wrong = endsOf(index, message).find((end) => !isRight(end))
+    if (wrong === undefined) return []
+    const { state, reason, at } = wrong
+    const afterMs = Math.round(at - message.answer.acceptTime)
+    return `${nameOf(message)} ended ${state} (${reason || 'no reason'}) after ${afterMs} ms, which nothing in this run explains`
   })
 }
 
-/** Offline and unreachable are excuses only where the device itself knows of a moment without a session. */
-function dropsWithoutExcuse(index: StoryIndex, noticeMs: number): string[] {
-  const isExcuse = ({ state, reason }: End) => state === 'DROPPED' && (reason === 'OFFLINE' || reason === 'UNREACHABLE')
+/** Nobody is called offline, and what was now or never not unreachable, whose device had a session all the time. */
+function calledOffline(index: StoryIndex, noticeMs: number): string[] {
+  const isCalledOffline = ({ state, reason }: End) =>
+    reason === 'OFFLINE' ? state === 'DROPPED' || state === 'STORED' : state === 'DROPPED' && reason === 'UNREACHABLE'
   return index.accepted.flatMap((message) => {
     const { acceptTime } = message.answer
-    // The answer to a direct call repeats the router's line.
-    const end = endsOf(index, message).find(isExcuse)
+    const word = [...endsOf(index, message), ...storingsOf(index, message)].find(isCalledOffline)
     const device = index.deviceById.get(message.deviceId)
-    if (end === undefined || !wasConnectedThroughout(device, acceptTime, end.at + noticeMs)) return []
-    const afterMs = Math.round(end.at - acceptTime)
-    return `${name(message)} was dropped as ${end.reason} after ${afterMs} ms, though its device had a session all the time`
+    if (word === undefined || !wasConnectedThroughout(device, acceptTime, word.at + noticeMs)) return []
+    const how = `${word.state.toLowerCase()} as ${word.reason} after ${Math.round(word.at - acceptTime)} ms`
+    return `${nameOf(message)} was ${how}, though its device had a session all the time`
   })
 }
 
-/** Whether the device had at least one open session at every moment from `from` to `to`. */
-export function wasConnectedThroughout(device: DeviceLog | undefined, from: number, to: number): boolean {
-  const spans = (device?.processes ?? []).flatMap(({ sessions }) => sessions)
-  let coveredUntil = from
-  for (const { openedAt, endedAt = Number.POSITIVE_INFINITY } of spans.sort((a, b) => a.openedAt - b.openedAt)) {
-    if (openedAt > coveredUntil) break
-    coveredUntil = Math.max(coveredUntil, endedAt)
-  }
-  return coveredUntil > to
+/** Nothing with time to live expires whose device had a session from acceptance to expiry. */
+function expiredBesideSession(index: StoryIndex): string[] {
+  return index.accepted
+    .filter(
+      (message) =>
+        message.ttlMs > 0 &&
+        !isDelivered(index, message) &&
+        endsOf(index, message).some(({ state }) => state === 'EXPIRED') &&
+        wasConnectedThroughout(index.deviceById.get(message.deviceId), message.answer.acceptTime, message.answer.expireTime),
+    )
+    .map((message) => `${nameOf(message)} has expired, though its device had a session all the time`)
 }
 
 /** Nothing comes to a handler after its time. */
@@ -215,7 +199,9 @@ function outOfOrder({ story, byId, settledById }: StoryIndex): { violations: str
   let compared = 0
   const isFirstAttempt = ({ messageId, redelivered }: HandledMessage) => {
     const settled = settledById.get(messageId) ?? []
-    return !redelivered && settled.length === 1 && settled[0]?.attemptCount === 1
+    // From the queue straight to the device: what lay in an inbox comes when it comes.
+    const [only] = settled
+    return !redelivered && settled.length === 1 && only?.attemptCount === 1 && only.state === 'ACKNOWLEDGED'
   }
   for (const { deviceId, processes } of story.devices) {
     for (const { handled } of processes) {
@@ -227,7 +213,7 @@ function outOfOrder({ story, byId, settledById }: StoryIndex): { violations: str
           if (message.mode !== 'QUEUED') continue
           if (latest !== undefined) compared++
           if (latest !== undefined && message.answer.answeredAt < latest.sentAt) {
-            violations.push(`${deviceId} has handled ${name(latest)} before ${name(message)}, which was published earlier`)
+            violations.push(`${deviceId} has handled ${nameOf(latest)} before ${nameOf(message)}, which was published earlier`)
           }
           if (latest === undefined || message.sentAt > latest.sentAt) latest = message
         }
@@ -239,9 +225,9 @@ function outOfOrder({ story, byId, settledById }: StoryIndex): { violations: str
 
 function countsOf(index: StoryIndex): CheckCounts {
   const undelivered: Record<string, number> = {}
-  const missed = index.accepted.filter((message) => !index.isDelivered(message))
+  const missed = index.accepted.filter((message) => !isDelivered(index, message))
   for (const message of missed) {
-    const end = endsOf(index, message)[0]
+    const end = endsOf(index, message)[0] ?? readingOf(index, message) ?? storingsOf(index, message)[0]
     const how = end === undefined ? 'LOST' : `${end.state} ${end.reason}`.trim()
     undelivered[how] = (undelivered[how] ?? 0) + 1
   }
@@ -250,10 +236,7 @@ function countsOf(index: StoryIndex): CheckCounts {
     refused: index.story.published.filter(({ failure }) => failure !== undefined).length,
     delivered: index.accepted.length - missed.length,
     undelivered,
+    stored: index.accepted.filter((message) => storingsOf(index, message).length > 0).length,
     ordered: outOfOrder(index).compared,
   }
-}
-
-function name({ key, deviceId, mode, priority, ttlMs, answer }: Accepted): string {
-  return `${mode} ${priority} message ${key} (${answer.messageId}, ttl ${ttlMs} ms) for ${deviceId}`
 }

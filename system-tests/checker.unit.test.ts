@@ -1,6 +1,17 @@
 import { describe, expect, test } from 'vitest'
-import { check, unfinished, unsettled, wasConnectedThroughout } from './checker.ts'
-import type { HandledMessage, PublishAnswer, PublishedMessage, SessionSpan, SettledMessage, Story } from './story.ts'
+import { check, unfinished, unsettled } from './checker.ts'
+import type {
+  HandledMessage,
+  PublishAnswer,
+  PublishedMessage,
+  ReadDevice,
+  ReadMessage,
+  ReadOutcome,
+  SessionSpan,
+  SettledMessage,
+  Story,
+} from './story.ts'
+import { wasConnectedThroughout } from './story-index.ts'
 
 const hour = 3_600_000
 
@@ -26,8 +37,14 @@ function handled(key: string, over: Partial<HandledMessage> = {}): HandledMessag
 }
 
 function settled(key: string, over: Partial<SettledMessage> = {}): SettledMessage {
-  const one = { deviceId: 'd', state: 'ACKNOWLEDGED', reason: '', settledAt: 1_060, attemptCount: 1 }
+  const one = { deviceId: 'd', state: 'ACKNOWLEDGED', reason: '', settledAt: 1_060, origin: 'queue', attemptCount: 1 }
   return { messageId: `id-${key}`, ...one, ...over }
+}
+
+/** What the plane says of it a minute later. */
+function read(key: string, over: Partial<ReadOutcome> = {}, readAt = 60_000): ReadMessage {
+  const outcome = { deviceId: 'd', state: 'ACKNOWLEDGED', reason: '', final: true, ...over }
+  return { messageId: `id-${key}`, readAt, devices: [outcome] }
 }
 
 const always: SessionSpan = { sessionId: 's1', openedAt: 0, endedAt: undefined }
@@ -37,11 +54,14 @@ function story(parts: {
   handled?: HandledMessage[]
   settled?: SettledMessage[]
   sessions?: SessionSpan[]
+  read?: ReadMessage[]
+  readDevices?: ReadDevice[]
 }): Story {
   return {
     published: parts.published ?? [],
     devices: [{ deviceId: 'd', processes: [{ sessions: parts.sessions ?? [always], handled: parts.handled ?? [] }] }],
     settled: parts.settled ?? [],
+    rest: (parts.read || parts.readDevices) && { messages: parts.read ?? [], devices: parts.readDevices ?? [] },
   }
 }
 
@@ -50,7 +70,7 @@ const good = () => story({ published: [published('m')], handled: [handled('m')],
 test('a message that was handled once and acknowledged is no violation', () => {
   const report = check(good())
   expect(report.violations).toEqual([])
-  expect(report.counts).toEqual({ accepted: 1, refused: 0, delivered: 1, undelivered: {}, ordered: 0 })
+  expect(report.counts).toEqual({ accepted: 1, refused: 0, delivered: 1, undelivered: {}, stored: 0, ordered: 0 })
 })
 
 describe('found is', () => {
@@ -96,6 +116,7 @@ describe('found is', () => {
   })
 
   test.each([
+    ['DROPPED', 'OFFLINE'],
     ['DROPPED', 'ACK_TIMEOUT'],
     ['DROPPED', 'UNKNOWN'],
     ['DROPPED', ''],
@@ -104,26 +125,37 @@ describe('found is', () => {
     ['DEAD_LETTERED', 'TOO_LARGE'],
     ['WRITTEN', 'WAIT_ENDED'],
   ])('an end that nothing explains: %s %s', (state, reason) => {
-    const odd = story({ published: [published('m')], settled: [settled('m', { state, reason })] })
+    const odd = story({ published: [published('m')], settled: [settled('m', { state, reason })], sessions: [] })
     expect(check(odd).violations).toEqual([expect.stringContaining('nothing in this run explains')])
   })
 
   test.each(['OFFLINE', 'UNREACHABLE'])('%s of a device that was there all the time, from the queue or direct', (reason) => {
-    const queued = story({ published: [published('m')], settled: [settled('m', { state: 'DROPPED', reason })] })
+    const message = { ttlMs: 0, answered: { expireTime: 11_000 } }
+    const queued = story({ published: [published('m', message)], settled: [settled('m', { state: 'DROPPED', reason })] })
     expect(check(queued).violations).toEqual([expect.stringContaining('had a session all the time')])
-    const direct = story({ published: [published('m', { mode: 'DIRECT', answered: { state: 'DROPPED', reason } })] })
+    const answered = { expireTime: 11_000, state: 'DROPPED', reason }
+    const direct = story({ published: [published('m', { ttlMs: 0, mode: 'DIRECT', answered })] })
     expect(check(direct).violations).toEqual([expect.stringContaining('had a session all the time')])
+    expect(check(direct, { edgesGone: true }).violations).toEqual([])
   })
 
-  test('OFFLINE of a device that went only after its message was dropped', () => {
+  test('OFFLINE of a device that went only after its message was stored', () => {
     const sessions = [{ ...always, endedAt: 2_000 }]
     const early = story({
       published: [published('m')],
-      settled: [settled('m', { state: 'DROPPED', reason: 'OFFLINE', settledAt: 1_500 })],
+      settled: [settled('m', { state: 'STORED', reason: 'OFFLINE', settledAt: 1_500 })],
       sessions,
     })
-    expect(check(early).violations).toEqual([expect.stringContaining('had a session all the time')])
+    expect(check(early).violations).toEqual([expect.stringContaining('stored as OFFLINE after 495 ms, though its device')])
     expect(check(early, { noticeMs: 600 }).violations).toEqual([])
+  })
+
+  test('a message that expires beside an open session', () => {
+    const expired = story({
+      published: [published('m', { ttlMs: 5_000 })],
+      settled: [settled('m', { state: 'EXPIRED', settledAt: 6_010 })],
+    })
+    expect(check(expired).violations).toEqual([expect.stringContaining('has expired, though')])
   })
 
   test('a message that is handled after its time', () => {
@@ -156,6 +188,7 @@ describe('found is', () => {
     expect(overtaken({ first: { sessionId: 's2' } })).toEqual([])
     expect(overtaken({ first: { redelivered: true } })).toEqual([])
     expect(overtaken({ settled: { attemptCount: 2 } })).toEqual([])
+    expect(overtaken({ settled: { state: 'STORED' } })).toEqual([])
     expect(overtaken({ second: published('second', { sentAt: 1_020, priority: 'HIGH' }) })).toEqual([])
     const direct = published('second', { sentAt: 1_020, mode: 'DIRECT', answered: { state: 'ACKNOWLEDGED' } })
     expect(overtaken({ second: direct })).toEqual([])
@@ -182,19 +215,31 @@ describe('allowed is', () => {
     ]
     const gap = story({
       published: [published('m')],
-      settled: [settled('m', { state: 'DROPPED', reason: 'OFFLINE', settledAt: 1_200 })],
+      settled: [settled('m', { state: 'STORED', reason: 'OFFLINE', settledAt: 1_200 })],
       sessions,
     })
     expect(check(gap).violations).toEqual([])
-    expect(check(gap).counts.undelivered).toEqual({ 'DROPPED OFFLINE': 1 })
+    expect(check(gap).counts).toMatchObject({ undelivered: { 'STORED OFFLINE': 1 }, stored: 1 })
   })
 
-  test('OFFLINE of a device that never was', () => {
+  test('STORED of a device that never was, however long ago', () => {
+    const stored = { state: 'STORED', reason: 'OFFLINE' }
     const nobody = story({
       published: [published('m', { deviceId: 'nobody' })],
-      settled: [settled('m', { state: 'DROPPED', reason: 'OFFLINE' })],
+      settled: [settled('m', stored)],
+      read: [read('m', { ...stored, deviceId: 'nobody', final: false })],
     })
     expect(check(nobody).violations).toEqual([])
+    expect(unfinished(nobody)).toEqual([])
+  })
+
+  test('a drop with time to live 0 for a device that was away', () => {
+    const away = story({
+      published: [published('m', { ttlMs: 0, answered: { expireTime: 11_000 } })],
+      settled: [settled('m', { state: 'DROPPED', reason: 'OFFLINE' })],
+      sessions: [],
+    })
+    expect(check(away).violations).toEqual([])
   })
 
   test('UNKNOWN with time to live 0, EXPIRED after the time, and whatever the run allows', () => {
@@ -206,11 +251,13 @@ describe('allowed is', () => {
       story({
         published: [published('m', { ttlMs: 1_000 })],
         settled: [settled('m', { state: 'EXPIRED', settledAt: 2_010 })],
+        sessions: [],
       }),
     ]
     for (const end of ends) expect(check(end).violations).toEqual([])
     const slow = story({ published: [published('m')], settled: [settled('m', { state: 'DROPPED', reason: 'SLOW_CONSUMER' })] })
     expect(check(slow, { dropReasons: ['SLOW_CONSUMER'] }).violations).toEqual([])
+    expect(check(slow).violations).toHaveLength(1)
   })
 
   test('a message handled once by each of two processes', () => {

@@ -1,6 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { expect, inject, onTestFinished, test } from 'vitest'
 import { seededRandom } from '../service-kit/random.ts'
+import type { CheckOptions } from './checker.ts'
 import { startFleet } from './fleet/fleet.ts'
 import { startPlane, untilServing } from './plane/plane.ts'
 import { connectPublisher } from './plane/publisher.ts'
@@ -8,7 +9,7 @@ import type { ServiceProcess } from './plane/service-process.ts'
 import { checkRun, failures, type LoadOptions, type Run, startLoad, until, untilFinished, untilSettled } from './run.ts'
 
 const seed = Date.now() % 1_000_000
-const testTimeoutMs = 90_000
+const testTimeoutMs = 180_000
 const settleTimeoutMs = 45_000
 
 /** A plane of its own for each test, with devices that stay where they are unless something drives them away. */
@@ -58,8 +59,8 @@ function nth(services: readonly ServiceProcess[], index: number): ServiceProcess
 }
 
 /** Every accepted message came to its device. */
-function expectAllDelivered(title: string, run: Run): void {
-  const counts = checkRun(title, seed, run)
+async function expectAllDelivered(title: string, run: Run, options?: CheckOptions): Promise<void> {
+  const counts = await checkRun(title, seed, run, options)
   expect(counts.undelivered).toEqual({})
   expect(counts.delivered).toBeGreaterThan(100)
 }
@@ -103,7 +104,7 @@ test(
     await victim.kill()
     resumeAll(plane.edges)
     await untilSettled(run, settleTimeoutMs)
-    expectAllDelivered('router killed', run)
+    await expectAllDelivered('router killed', run)
     // The dead one has ended nothing: all of it is the other one's work.
     expect(new Set(plane.settled().map(({ messageId }) => messageId)).size).toBe(count)
     expect(victim.lines().filter(({ phrase }) => phrase === 'message settled')).toEqual([])
@@ -122,7 +123,7 @@ test(
     resumeAll(plane.edges)
     await router.restart()
     await untilFinished(run, settleTimeoutMs)
-    expectAllDelivered('only router restarted', run)
+    await expectAllDelivered('only router restarted', run)
   },
   testTimeoutMs,
 )
@@ -140,11 +141,11 @@ test(
     await delay(2_000)
     await running.stop()
     await stopMoving()
+    // One that was outdone by an attempt of its own comes back after 30 to 60 s.
+    await fleet.allConnected(70_000)
     await untilSettled(run, settleTimeoutMs)
-    const counts = checkRun('one registry killed', seed, run)
+    await expectAllDelivered('one registry killed', run)
     expect(failures(run.publisher.published)).toEqual([])
-    expect(counts.delivered).toBeGreaterThan(counts.accepted * 0.9)
-    expect(counts.delivered).toBeGreaterThan(200)
   },
   testTimeoutMs,
 )
@@ -163,7 +164,7 @@ test(
     await delay(1_000)
     await Promise.all(loads.map((one) => one.stop()))
     await untilSettled(run, settleTimeoutMs)
-    expectAllDelivered('both registries killed', run)
+    await expectAllDelivered('both registries killed', run)
     // The queue took messages all the while.
     const queued = publisher.published.filter(({ mode }) => mode === 'QUEUED')
     expect(failures(queued)).toEqual([])
@@ -193,7 +194,7 @@ test(
     await running.stop()
     await fleet.allConnected(20_000)
     await untilSettled(run, settleTimeoutMs)
-    expectAllDelivered('edge killed', run)
+    await expectAllDelivered('edge killed', run)
     expect(failures(publisher.published)).toEqual([])
     const after = fleet.logs.flatMap(({ processes }) => processes.flatMap(({ sessions }) => sessions)).length
     expect(after - before).toBeGreaterThan(20)
@@ -219,7 +220,7 @@ test(
     await running.stop()
     await fleet.allConnected(5_000)
     await untilSettled(run, settleTimeoutMs)
-    expectAllDelivered('edge stopped', run)
+    await expectAllDelivered('edge stopped', run)
     expect(failures(publisher.published)).toEqual([])
     expect(plane.defects()).toEqual([])
   },
@@ -244,7 +245,7 @@ test.each([
     await delay(1_000)
     await running.stop()
     await untilFinished(run, settleTimeoutMs)
-    expectAllDelivered(`router ended by ${signal}`, run)
+    await expectAllDelivered(`router ended by ${signal}`, run)
     // Calls that failed were told to be repeated.
     expect(failures(publisher.published).filter((failure) => !/^m\d+: UNAVAILABLE/.test(failure))).toEqual([])
     expect(plane.defects()).toEqual([])
@@ -265,7 +266,7 @@ test(
     await delay(1_000)
     await running.stop()
     await untilSettled(run, settleTimeoutMs)
-    expectAllDelivered('edge paused', run)
+    await expectAllDelivered('edge paused', run)
     expect(failures(publisher.published)).toEqual([])
     expect(plane.defects()).toEqual([])
   },

@@ -4,7 +4,8 @@ import { type CheckCounts, type CheckOptions, check, unfinished, unsettled } fro
 import type { Fleet } from './fleet/fleet.ts'
 import type { Plane } from './plane/plane.ts'
 import type { Outgoing, Publisher } from './plane/publisher.ts'
-import type { PublishedMessage, Story } from './story.ts'
+import { readRest } from './rest.ts'
+import type { PublishedMessage, Rest, Story } from './story.ts'
 
 /** A plane under load: its parts, and everything that is seen of it. */
 export interface Run {
@@ -13,8 +14,8 @@ export interface Run {
   readonly publisher: Publisher
 }
 
-export function storyOf({ plane, fleet, publisher }: Run): Story {
-  return { published: publisher.published, devices: fleet.logs, settled: plane.settled() }
+export function storyOf({ plane, fleet, publisher }: Run, rest?: Rest): Story {
+  return { published: publisher.published, devices: fleet.logs, settled: plane.settled(), rest }
 }
 
 /** Waits until every accepted message is with its device or ended, and routers have said so. What is missing then is the checker's to tell. */
@@ -37,11 +38,16 @@ export async function until(holds: () => boolean, timeoutMs: number): Promise<bo
   return true
 }
 
-/** Checks the run and says on standard error how it went. Throws with the first violations, the seed and the logs' ends. */
-export function checkRun(title: string, seed: number, run: Run, options?: CheckOptions): CheckCounts {
-  const story = storyOf(run)
+/**
+ * Asks the plane what became of everything, checks the run and says on standard error how it went. Throws with the first violations, the seed
+ * and the logs' ends. To be called when the load is over and every device that comes back has done so.
+ */
+export async function checkRun(title: string, seed: number, run: Run, options?: CheckOptions): Promise<CheckCounts> {
+  const story = storyOf(run, await readRest(run))
   const { violations, counts } = check(story, options)
+  const late = await run.plane.metricSum('edges', 'push_edge_belt_flush_found_total')
   process.stderr.write(`${title} (seed ${seed}): ${JSON.stringify(counts)} ${delays(story)}\n`)
+  if (late > 0) throw new Error(`${late} messages were found only by the look that should find nothing; ${run.plane.lastWords()}`)
   if (violations.length > 0) {
     const shown = violations.slice(0, 20).join('\n')
     throw new Error(

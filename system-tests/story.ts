@@ -59,15 +59,47 @@ export interface HandledMessage {
   readonly redelivered: boolean
 }
 
-/** A router's line about a message that needs no next step. */
+/** A router's line about a message that needs no next step there. One that was stored has a second line, once it has left the inbox. */
 export interface SettledMessage {
   readonly messageId: string
   readonly deviceId: string
   readonly state: string
   readonly reason: string
   readonly settledAt: number
-  /** How often it was handed to an edge. */
+  /** Where the router had it from: `queue`, `direct` or `inbox`. */
+  readonly origin: string
+  /** How often it was handed to an edge; 0 where that is not told. */
   readonly attemptCount: number
+}
+
+/** What the plane says of a message when it is asked. */
+export interface ReadMessage {
+  readonly messageId: string
+  readonly readAt: number
+  /** Empty: nothing is recorded. */
+  readonly devices: readonly ReadOutcome[]
+}
+
+/** What the plane says of a message at one device. */
+export interface ReadOutcome {
+  readonly deviceId: string
+  readonly state: string
+  readonly reason: string
+  readonly final: boolean
+}
+
+/** Where the plane says that a device is. */
+export interface ReadDevice {
+  readonly deviceId: string
+  readonly readAt: number
+  readonly connected: boolean
+  readonly sessionId: string
+}
+
+/** What the plane answered after the load was over and had time to end. */
+export interface Rest {
+  readonly messages: readonly ReadMessage[]
+  readonly devices: readonly ReadDevice[]
 }
 
 /** Everything that was seen of a run. */
@@ -75,4 +107,6 @@ export interface Story {
   readonly published: readonly PublishedMessage[]
   readonly devices: readonly DeviceLog[]
   readonly settled: readonly SettledMessage[]
+  /** Undefined: nobody has asked. */
+  readonly rest?: Rest | undefined
 }

@@ -17,7 +17,8 @@ const backoff = { baseMs: 100, capMs: 1_000, stableMs: 5_000 }
 /** Longest time that a handler takes, so that answers are under way when connections end. */
 const handlerMaxMs = 20
 
-interface DeviceProcess extends ConnectionNotes {
+interface DeviceProcess extends Pick<ConnectionNotes, 'sessions'> {
+  readonly notes: ConnectionNotes
   readonly handled: HandledMessage[]
   readonly device: Device
   readonly sockets: Set<TrackedSocket>
@@ -40,6 +41,11 @@ export class FleetDevice {
 
   get connected(): boolean {
     return this.#process?.device.state === 'open'
+  }
+
+  /** How its last connection closed, for messages. */
+  get lastClose(): string {
+    return this.#process?.notes.lastClose ?? 'none has closed'
   }
 
   /** Begins a process of the device: it connects, comes back after each end, and remembers which messages it has handled. */
@@ -65,7 +71,7 @@ export class FleetDevice {
         await delay(this.#options.random.next() * handlerMaxMs)
       },
     })
-    this.#processes.push({ ...notes, handled, device, sockets })
+    this.#processes.push({ notes, sessions: notes.sessions, handled, device, sockets })
   }
 
   /** Closes the open connection as a client does; the SDK comes back by itself, to another edge perhaps. */

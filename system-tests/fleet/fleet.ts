@@ -92,7 +92,7 @@ export async function startFleet(options: FleetOptions): Promise<Fleet> {
         const missing = devices.filter(({ connected }) => !connected)
         if (missing.length === 0) return
         if (Date.now() > giveUpAt) {
-          const names = missing.slice(0, 5).map(({ deviceId }) => deviceId)
+          const names = missing.slice(0, 5).map(({ deviceId, lastClose }) => `${deviceId} (${lastClose})`)
           throw new Error(`${missing.length} devices have no session after ${timeoutMs} ms: ${names.join(', ')} …`)
         }
         await delay(tickMs)

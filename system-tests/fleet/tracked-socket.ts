@@ -7,6 +7,8 @@ export interface ConnectionNotes {
   readonly sessions: SessionSpan[]
   /** Which session brought which message last, by message id. */
   readonly broughtBy: Map<string, string>
+  /** How the connection closed that closed last. */
+  lastClose?: string
 }
 
 /** A device's WebSocket, which keeps a log of its own: when its session opened and ended, and what it brought. */
@@ -19,7 +21,10 @@ export class TrackedSocket implements Socket {
     this.#notes = notes
     this.#socket = new WebSocket(url, protocols, { perMessageDeflate: false })
     this.#socket.addEventListener('message', ({ data }) => this.#note(String(data)))
-    this.#socket.addEventListener('close', () => this.#end())
+    this.#socket.addEventListener('close', ({ code, reason }) => {
+      notes.lastClose = `${code} ${reason}`.trim()
+      this.#end()
+    })
   }
 
   /** Its session is open. */

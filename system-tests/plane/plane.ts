@@ -27,8 +27,11 @@ export interface PlaneOptions {
   readonly routerCount: number
   readonly edgeCount: number
   /** Settings beyond those that a plane needs. */
+  readonly registryEnv?: Readonly<Record<string, string>>
   readonly routerEnv?: Readonly<Record<string, string>>
   readonly edgeEnv?: Readonly<Record<string, string>>
+  /** Where routers are told to reach the edge with this number, which listens at `address`. Default: there. */
+  readonly advertise?: (edge: number, address: string) => string
 }
 
 /** Registries, routers and edges, each in a process of its own, on topics and a keyspace that nobody else has. */
@@ -40,6 +43,8 @@ export interface Plane {
   readonly routerAddresses: readonly string[]
   /** Messages from the queue that the router has read and not settled. */
   inFlight(router: number): Promise<number>
+  /** A metric over all its labels and all services of this kind that run. */
+  metricSum(of: 'edges' | 'routers', name: string): Promise<number>
   /** What routers have said their last word about, by all their starts. */
   settled(): SettledMessage[]
   /** Lines that tell of defects: level `error`, and whatever was written beside the structured log. */
@@ -87,6 +92,7 @@ export async function startPlane(options: PlaneOptions): Promise<Plane> {
         REGISTRY_CASSANDRA_KEYSPACE: `plane_${suffix}`,
         REGISTRY_CASSANDRA_CREATE_KEYSPACE: 'true',
         REGISTRY_CASSANDRA_REPLICATION_FACTOR: '1',
+        ...options.registryEnv,
         ...(shifted && { CLOCK_AHEAD_MS: String(aheadMs) }),
       },
     })
@@ -127,6 +133,8 @@ export async function startPlane(options: PlaneOptions): Promise<Plane> {
           EDGE_REGISTRY_ADDRESSES: registryAddresses.join(','),
           EDGE_ROUTER_ADDRESSES: routerAddresses.join(','),
           EDGE_AUTH: 'dev',
+          EDGE_METRICS_ADDRESS: '127.0.0.1:0',
+          ...(options.advertise && { EDGE_ADVERTISE_ADDRESS: options.advertise(index, address) }),
           ...options.edgeEnv,
         },
       }),
@@ -152,11 +160,8 @@ export async function startPlane(options: PlaneOptions): Promise<Plane> {
     routers,
     edges,
     routerAddresses,
-    async inFlight(router) {
-      const address = routers[router]?.told('metrics served', 'address')
-      const text = await (await fetch(`http://${address}/metrics`)).text()
-      return [...text.matchAll(/^push_router_in_flight\{.*\} (\d+)$/gm)].reduce((sum, [, count]) => sum + Number(count), 0)
-    },
+    inFlight: (router) => metricSum(routers.slice(router, router + 1), 'push_router_in_flight'),
+    metricSum: (of, name) => metricSum({ edges, routers }[of], name),
     settled: () => routers.flatMap((router) => router.lines().flatMap((line) => settledFrom(line) ?? [])),
     defects: () =>
       services.flatMap((service) => [
@@ -172,6 +177,16 @@ export async function startPlane(options: PlaneOptions): Promise<Plane> {
         .join('\n'),
     close,
   }
+}
+
+async function metricSum(services: readonly ServiceProcess[], name: string): Promise<number> {
+  const line = new RegExp(`^${name}(?:\\{.*\\})? ([\\d.e+-]+)$`, 'gm')
+  const texts = await Promise.all(
+    services
+      .filter(({ running }) => running)
+      .map(async (service) => (await fetch(`http://${service.told('metrics served', 'address')}/metrics`)).text()),
+  )
+  return texts.flatMap((text) => [...text.matchAll(line)]).reduce((sum, [, count]) => sum + Number(count), 0)
 }
 
 /** All at once; all have ended their start, well or not, before the first failure is told. */
@@ -206,6 +221,7 @@ function settledFrom({ phrase, facts, time }: LogLine): SettledMessage | undefin
     state: String(facts.state),
     reason: String(facts.reason),
     settledAt: time,
-    attemptCount: Number(facts.attempt_count),
+    origin: String(facts.origin),
+    attemptCount: Number(facts.attempt_count ?? 0),
   }
 }

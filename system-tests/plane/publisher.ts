@@ -1,4 +1,5 @@
 import { Status } from 'nice-grpc-common'
+import { DeviceServiceDefinition } from '../../gen/push/v1/devices.ts'
 import { type Message, MessageState, Priority, StateReason } from '../../gen/push/v1/message.ts'
 import { PublishMode, PublishServiceDefinition } from '../../gen/push/v1/publish.ts'
 import { systemClock } from '../../service-kit/clock.ts'
@@ -6,7 +7,7 @@ import { callErrorOf } from '../../service-kit/errors.ts'
 import { connectGrpc, type GrpcConnection } from '../../service-kit/grpc-client.ts'
 import { silentLog } from '../../service-kit/log.ts'
 import { durationFromMs, microsFromTimestamp } from '../../service-kit/time.ts'
-import type { PublishedMessage } from '../story.ts'
+import type { PublishedMessage, ReadDevice, ReadMessage } from '../story.ts'
 
 /** What to send. */
 export interface Outgoing extends Pick<PublishedMessage, 'deviceId' | 'mode' | 'priority' | 'ttlMs'> {
@@ -26,8 +27,14 @@ export interface Publisher {
   readonly published: readonly PublishedMessage[]
   /** Sends one message through the router with this number. Never rejects: a failure is noted. */
   publish(router: number, outgoing: Outgoing): Promise<PublishedMessage>
+  /** Asks the router with this number what became of a message. Rejects when the call fails. */
+  read(router: number, messageId: string): Promise<ReadMessage>
+  /** Asks it where a device is. Rejects when the call fails. */
+  readDevice(router: number, deviceId: string): Promise<ReadDevice>
   close(): void
 }
+
+const readDeadlineMs = 5_000
 
 /** Connects to each router apart, so that a test says which one takes a message. */
 export function connectPublisher(routerAddresses: readonly string[]): Publisher {
@@ -35,13 +42,13 @@ export function connectPublisher(routerAddresses: readonly string[]): Publisher 
     connectGrpc({ addresses, log: silentLog, clock: systemClock, reconnectCapMs: 500 }),
   )
   const clients = connections.map((connection) => connection.client(PublishServiceDefinition))
+  const deviceClients = connections.map((connection) => connection.client(DeviceServiceDefinition))
   const published: PublishedMessage[] = []
 
   return {
     published,
     async publish(router, { deviceId, mode, priority, ttlMs, deadlineMs = 20_000 }) {
-      const client = clients[router]
-      if (client === undefined) throw new Error(`there is no router ${router}`)
+      const client = nth(clients, router)
       const key = `m${published.length + 1}`
       const payload: TestPayload = { key, to: deviceId }
       const message: Partial<Message> = {
@@ -68,10 +75,43 @@ export function connectPublisher(routerAddresses: readonly string[]): Publisher 
       }
       return entry
     },
+    async read(router, messageId) {
+      const readAt = Date.now()
+      const answer = await nth(clients, router)
+        .getMessage({ messageId }, { deadlineMs: readDeadlineMs })
+        .catch((error: unknown) => {
+          if (callErrorOf(error).reason === 'MESSAGE_UNKNOWN') return { devices: [] }
+          throw error
+        })
+      const devices = answer.devices.map(({ deviceId, outcome, final }) => ({
+        deviceId,
+        state: nameOf(MessageState, outcome?.state ?? MessageState.UNSPECIFIED),
+        reason: nameOf(StateReason, outcome?.reason ?? StateReason.UNSPECIFIED),
+        final,
+      }))
+      return { messageId, readAt, devices }
+    },
+    async readDevice(router, deviceId) {
+      const readAt = Date.now()
+      const device = await nth(deviceClients, router)
+        .getDevice({ deviceId }, { deadlineMs: readDeadlineMs })
+        .then((answer) => answer.device)
+        .catch((error: unknown) => {
+          if (callErrorOf(error).reason === 'DEVICE_UNKNOWN') return undefined
+          throw error
+        })
+      return { deviceId, readAt, connected: device?.connected ?? false, sessionId: device?.sessionId ?? '' }
+    },
     close() {
       for (const connection of connections) connection.close()
     },
   }
+}
+
+function nth<T>(all: readonly T[], router: number): T {
+  const one = all[router]
+  if (one === undefined) throw new Error(`there is no router ${router}`)
+  return one
 }
 
 function missing(field: string): never {
