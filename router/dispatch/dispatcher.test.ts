@@ -511,6 +511,16 @@ describe('what the device cannot have now', () => {
     expect(bench.recorded()).toEqual(['old DROPPED INBOX_FULL', 'older REPLACED', 'm DROPPED INBOX_FULL'])
   })
 
+  test('a receipt of an evicted message that cannot be written does not undo the store', async () => {
+    const bench = dispatchBench()
+    bench.inboxes.evictions = [{ entry: { deviceId: 'd', message: bench.queued('old', 'd') }, replaced: false }]
+    bench.receipts.fails = 1
+    await bench.hand(bench.lease(), [[0, bench.queued('m', 'd')]])
+    expect(bench.inboxes.entries).toHaveLength(1)
+    expect(bench.recorded()).toEqual(['m STORED OFFLINE'])
+    expect(await metricValue(bench.metrics, 'push_router_evictions_unrecorded_total')).toBe(1)
+  })
+
   test('an answer that comes while the message is being stored takes it out again, once the store has returned', async () => {
     const bench = dispatchBench()
     bench.connect('d', 'e1:s1')

@@ -53,6 +53,10 @@ export function createOfflinePath(options: OfflinePathOptions): OfflinePath {
   const { inbox, recorder, lookups, links, directory, clock, random, log, metrics } = options
   const stored = metrics.counter('push_router_stored_total', 'Messages that went to an inbox, by what became of them', ['result'])
   const pokes = metrics.counter('push_router_pokes_total', 'Sessions told that mail waits, by answer', ['answer'])
+  const unrecorded = metrics.counter(
+    'push_router_evictions_unrecorded_total',
+    'Evicted messages whose final receipt could not be written',
+  )
   const owed = metrics.counter('push_router_pokes_owed_total', 'Messages let go while their poke was not answered')
 
   /** The newest row of the device whose edge is not gone; undefined when there is none. */
@@ -114,7 +118,11 @@ export function createOfflinePath(options: OfflinePathOptions): OfflinePath {
         reason: replaced ? '' : 'INBOX_FULL',
         origin: 'inbox',
       })
-      await recorder.record(entry.message, entry.deviceId, { state, reason })
+      // The newcomer is stored; that the evicted one's receipt is late must not undo it. Without one the message reads as EXPIRED in the end.
+      await recorder.record(entry.message, entry.deviceId, { state, reason }).catch((cause: unknown) => {
+        unrecorded.inc()
+        log.warn('the receipt of an evicted message could not be written', { message_id: entry.message?.messageId, cause })
+      })
     }
   }
 
