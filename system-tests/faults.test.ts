@@ -1,72 +1,20 @@
 import { setTimeout as delay } from 'node:timers/promises'
-import { expect, inject, onTestFinished, test } from 'vitest'
-import { seededRandom } from '../service-kit/random.ts'
-import type { CheckOptions } from './checker.ts'
-import { startFleet } from './fleet/fleet.ts'
-import { startPlane, untilServing } from './plane/plane.ts'
-import { connectPublisher } from './plane/publisher.ts'
+import { expect, test } from 'vitest'
+import {
+  comeBackTimeoutMs,
+  expectAllDelivered,
+  type FaultRun,
+  nth,
+  settleTimeoutMs,
+  startRun,
+  testTimeoutMs,
+} from './fault-run.ts'
+import { untilServing } from './plane/plane.ts'
 import type { ServiceProcess } from './plane/service-process.ts'
-import { checkRun, failures, type LoadOptions, type Run, startLoad, until, untilFinished, untilSettled } from './run.ts'
-
-const seed = Date.now() % 1_000_000
-const testTimeoutMs = 180_000
-const settleTimeoutMs = 45_000
-
-/** A plane of its own for each test, with devices that stay where they are unless something drives them away. */
-async function startRun(parts: { registryCount: number; routerCount: number; edgeCount: number; deviceCount: number }) {
-  const random = seededRandom(seed)
-  const plane = await startPlane({
-    kafkaBrokers: inject('kafkaBrokers'),
-    cassandra: inject('cassandra'),
-    registryClocksAheadMs: Array.from({ length: parts.registryCount }, (_, index) => index * 5_000),
-    routerCount: parts.routerCount,
-    edgeCount: parts.edgeCount,
-    routerEnv: { ROUTER_HOLD_TIME_MS: '30000' },
-    edgeEnv: { EDGE_DRAIN_MS: '2000', EDGE_DRAIN_GRACE_MS: '2000' },
-  })
-  onTestFinished(() => plane.close())
-  // What a load balancer knows: which edges run and do not drain.
-  const closedEdges = new Set<ServiceProcess>()
-  const openEdges = () => plane.edges.filter((edge) => edge.running && !closedEdges.has(edge))
-  const fleet = await startFleet({
-    deviceCount: parts.deviceCount,
-    edges: () => openEdges().map((edge) => edge.fact('device_address')),
-    random,
-  })
-  onTestFinished(() => fleet.close())
-  const publisher = connectPublisher(plane.routerAddresses)
-  onTestFinished(() => publisher.close())
-  await fleet.allConnected(20_000)
-  const deviceIds = fleet.devices.map(({ deviceId }) => deviceId)
-  const run: Run = { plane, fleet, publisher }
-  /** Time to live above 0 only: nothing of it may be lost. */
-  const load = (options: Partial<LoadOptions> = {}) =>
-    startLoad(publisher, {
-      publisherCount: 8,
-      deviceIds,
-      routerCount: parts.routerCount,
-      random,
-      nowOrNeverShare: 0,
-      ...options,
-    })
-  return { ...run, run, random, deviceIds, load, closedEdges }
-}
-
-function nth(services: readonly ServiceProcess[], index: number): ServiceProcess {
-  const service = services[index]
-  if (service === undefined) throw new Error(`there is no service ${index}`)
-  return service
-}
-
-/** Every accepted message came to its device. */
-async function expectAllDelivered(title: string, run: Run, options?: CheckOptions): Promise<void> {
-  const counts = await checkRun(title, seed, run, options)
-  expect(counts.undelivered).toEqual({})
-  expect(counts.delivered).toBeGreaterThan(100)
-}
+import { failures, until, untilFinished, untilSettled } from './run.ts'
 
 /** Puts messages into routers that cannot hand them on: no stream to an edge has ever been opened, and the edges do not answer. */
-async function fillRouters({ plane, publisher, fleet, deviceIds }: Awaited<ReturnType<typeof startRun>>): Promise<number> {
+async function fillRouters({ plane, publisher, fleet, deviceIds }: FaultRun): Promise<number> {
   for (const edge of plane.edges) edge.pause()
   const count = 150
   const priorities = ['HIGH', 'NORMAL', 'LOW'] as const
@@ -141,8 +89,7 @@ test(
     await delay(2_000)
     await running.stop()
     await stopMoving()
-    // One that was outdone by an attempt of its own comes back after 30 to 60 s.
-    await fleet.allConnected(70_000)
+    await fleet.allConnected(comeBackTimeoutMs)
     await untilSettled(run, settleTimeoutMs)
     await expectAllDelivered('one registry killed', run)
     expect(failures(run.publisher.published)).toEqual([])

@@ -43,6 +43,12 @@ export class FleetDevice {
     return this.#process?.device.state === 'open'
   }
 
+  /** `host:port` of the edge that it has its session with. */
+  get connectedTo(): string | undefined {
+    for (const { open, host } of this.#process?.sockets ?? []) if (open) return host
+    return undefined
+  }
+
   /** How its last connection closed, for messages. */
   get lastClose(): string {
     return this.#process?.notes.lastClose ?? 'none has closed'

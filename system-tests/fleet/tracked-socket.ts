@@ -13,11 +13,14 @@ export interface ConnectionNotes {
 
 /** A device's WebSocket, which keeps a log of its own: when its session opened and ended, and what it brought. */
 export class TrackedSocket implements Socket {
+  /** `host:port` that it was opened to. */
+  readonly host: string
   readonly #socket: WebSocket
   readonly #notes: ConnectionNotes
   #session: SessionSpan | undefined
 
   constructor(url: string, protocols: string[], notes: ConnectionNotes) {
+    this.host = new URL(url).host
     this.#notes = notes
     this.#socket = new WebSocket(url, protocols, { perMessageDeflate: false })
     this.#socket.addEventListener('message', ({ data }) => this.#note(String(data)))

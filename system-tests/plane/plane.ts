@@ -32,6 +32,8 @@ export interface PlaneOptions {
   readonly edgeEnv?: Readonly<Record<string, string>>
   /** Where routers are told to reach the edge with this number, which listens at `address`. Default: there. */
   readonly advertise?: (edge: number, address: string) => string
+  /** Done when all addresses are known, before anything runs. */
+  readonly beforeStart?: () => Promise<void>
 }
 
 /** Registries, routers and edges, each in a process of its own, on topics and a keyspace that nobody else has. */
@@ -148,6 +150,7 @@ export async function startPlane(options: PlaneOptions): Promise<Plane> {
   }
 
   try {
+    await options.beforeStart?.()
     await startAll(services)
     await Promise.all(routerAddresses.map((address) => untilServing(address)))
   } catch (error) {
