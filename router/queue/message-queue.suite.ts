@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import type { Lane, MessageQueue } from './message-queue.ts'
+import type { Lane, MessageQueue, StoredDeadLetter } from './message-queue.ts'
 import { bytesOf, RecordTaker, textOf } from './testing/record-taker.ts'
 
 /** One storage, on which a queue can be opened again and again, as by one process after the other. */
@@ -277,6 +277,75 @@ export function messageQueueSuite(name: string, newStand: () => Promise<QueueSta
       ])
     })
 
+    const textsOf = (letters: readonly StoredDeadLetter[]) => letters.map((letter) => textOf(letter))
+
+    test('dead letters are listed page by page, each once, those of a key in the order they were put there', async () => {
+      const queue = await open()
+      expect(await queue.listDeadLetters({ limit: 10 })).toEqual({ letters: [], more: false })
+      const before = Date.now()
+      for (let index = 0; index < 9; index++) await queue.publishDeadLetter(`device-${index % 3}`, bytesOf(`${index}`))
+      const letters: StoredDeadLetter[] = []
+      let pages = 0
+      for (let more = true; more; pages++) {
+        const page = await queue.listDeadLetters({ after: letters.at(-1), limit: 4 })
+        letters.push(...page.letters)
+        more = page.more
+        expect(page.letters).toHaveLength(more ? 4 : 1)
+      }
+      expect(pages).toBe(3)
+      expect(textsOf(letters).toSorted()).toEqual(['0', '1', '2', '3', '4', '5', '6', '7', '8'])
+      for (const key of ['device-0', 'device-1', 'device-2']) {
+        const texts = textsOf(letters.filter((letter) => letter.key === key))
+        expect(texts).toEqual(texts.toSorted())
+        expect(texts).toHaveLength(3)
+      }
+      expect(letters.every(({ timestampMs }) => timestampMs >= before - 1 && timestampMs <= Date.now() + 1)).toBe(true)
+      expect(new Set(letters.map(({ partition, offset }) => `${partition}:${offset}`)).size).toBe(9)
+    })
+
+    test('a page ends early where its letters are large', async () => {
+      const queue = await open()
+      for (let index = 0; index < 30; index++) await queue.publishDeadLetter('device-1', new Uint8Array(690 * 1024))
+      const first = await queue.listDeadLetters({ limit: 1_000 })
+      expect(first).toMatchObject({ more: true })
+      expect(first.letters).toHaveLength(23)
+      const rest = await queue.listDeadLetters({ after: first.letters.at(-1), limit: 1_000 })
+      expect(rest).toMatchObject({ more: false })
+      expect(rest.letters).toHaveLength(7)
+    })
+
+    test('dead letters are read by their positions, however far apart; one that is not there is left out', async () => {
+      const queue = await open()
+      await Promise.all(
+        Array.from({ length: 50 }, (_, index) => queue.publishDeadLetter(`device-${index % 5}`, bytesOf(`${index}`))),
+      )
+      const { letters } = await queue.listDeadLetters({ limit: 100 })
+      const wanted = letters.filter((_, index) => index % 7 === 0)
+      const missing = [
+        { partition: 0, offset: 1_000_000n },
+        { partition: 99, offset: 0n },
+      ]
+      const found = await queue.readDeadLetters([...missing, ...wanted.toReversed()])
+      expect(textsOf(found)).toEqual(textsOf(wanted))
+      expect(found).toEqual(wanted)
+      expect(await queue.readDeadLetters(missing)).toEqual([])
+    })
+
+    test('purging removes what was put there before, counts it, and leaves the rest where it is', async () => {
+      const queue = await open()
+      for (const text of ['a', 'b', 'c']) await queue.publishDeadLetter(`device-${text}`, bytesOf(text))
+      await delay(20)
+      const moment = Date.now()
+      await delay(20)
+      for (const text of ['d', 'e']) await queue.publishDeadLetter(`device-${text}`, bytesOf(text))
+      const { letters } = await queue.listDeadLetters({ limit: 10 })
+      expect(await queue.purgeDeadLettersBefore(moment)).toBe(3)
+      expect(await queue.purgeDeadLettersBefore(moment)).toBe(0)
+      const kept = letters.filter((letter) => ['d', 'e'].includes(textOf(letter)))
+      expect(await queue.listDeadLetters({ limit: 10 })).toEqual({ letters: kept, more: false })
+      expect(await queue.readDeadLetters(letters)).toEqual(kept)
+    })
+
     test('a copy of a receipt is taken, and handed to nobody', async () => {
       const queue = await open()
       await queue.publishReceipt('message-1', bytesOf('receipt'))
@@ -320,6 +389,8 @@ export function messageQueueSuite(name: string, newStand: () => Promise<QueueSta
       expect(queue.state).toBe('unavailable')
       expect(states).toEqual(['unavailable'])
       await expect(put(queue, 'late')).rejects.toMatchObject({ reason: 'QUEUE_UNAVAILABLE' })
+      await expect(queue.listDeadLetters({ limit: 1 })).rejects.toMatchObject({ reason: 'QUEUE_UNAVAILABLE' })
+      await expect(queue.purgeDeadLettersBefore(0)).rejects.toMatchObject({ reason: 'QUEUE_UNAVAILABLE' })
     })
 
     test('a partition that stands nowhere cannot be skipped', async () => {

@@ -22,6 +22,19 @@ export interface MessageQueue {
    * nobody but its own process can read keeps no copies.
    */
   publishReceipt(key: string, value: Uint8Array): Promise<void>
+  /**
+   * Reads dead letters in the order of their positions: partition by partition, in each the oldest first. A page ends before `limit` (1 to 1,000)
+   * where the letters have more than 16 MiB together. Rejects with QUEUE_UNAVAILABLE, also when it takes too long. On Kafka it takes seconds
+   * and a consumer of its own, so callers see to it that few run at once.
+   */
+  listDeadLetters(page: { readonly after?: DeadLetterPosition | undefined; readonly limit: number }): Promise<DeadLetterPage>
+  /**
+   * Reads the dead letters at these positions, at most 1,000; those that are not there any more are left out. The order is that of
+   * `listDeadLetters`. Rejects with INVALID_REQUEST when they have more than 64 MiB together, else as `listDeadLetters`.
+   */
+  readDeadLetters(positions: readonly DeadLetterPosition[]): Promise<readonly StoredDeadLetter[]>
+  /** Removes the dead letters put there before that time (ms since the epoch), and says how many. Rejects with QUEUE_UNAVAILABLE. */
+  purgeDeadLettersBefore(timeMs: number): Promise<number>
   /** Starts all lanes. Once only. Resolves when consuming is arranged, not when the queue is reachable: see `state`. */
   consume(consumer: QueueConsumer): Promise<void>
   /**
@@ -58,6 +71,29 @@ export interface OutgoingRecord {
   readonly key: string
   /** An encoded `push.internal.v1.QueuedMessage`. */
   readonly value: Uint8Array
+}
+
+/** Where a dead letter lies. */
+export interface DeadLetterPosition {
+  readonly partition: number
+  readonly offset: bigint
+}
+
+export interface StoredDeadLetter extends DeadLetterPosition {
+  /** The device id, or the account id, or whatever key its record had. */
+  readonly key: string
+  /** An encoded `push.internal.v1.DeadLetter`. */
+  readonly value: Uint8Array
+  /** When it was put there, in ms since the epoch, by the clock of who put it. */
+  readonly timestampMs: number
+  /** Why it cannot be read back; `value` is empty then. */
+  readonly problem: string | undefined
+}
+
+export interface DeadLetterPage {
+  readonly letters: readonly StoredDeadLetter[]
+  /** There are more after the last of them. */
+  readonly more: boolean
 }
 
 export interface QueueRecord {

@@ -7,6 +7,8 @@ export interface TopicNames {
   readonly receipts: string
   /** One consumer group for each lane, shared by all routers. */
   readonly groups: Readonly<Record<Lane, string>>
+  /** What the groups that read dead letters begin with; each reading has one of its own. */
+  readonly deadLetterGroupPrefix: string
 }
 
 /** With the default prefix `push.`: topics `push.high`, `push.normal`, `push.low`, `push.dead-letter`, `push.receipts`; groups `push.router.high` and so on. */
@@ -16,5 +18,6 @@ export function topicNames(prefix: string): TopicNames {
     deadLetter: `${prefix}dead-letter`,
     receipts: `${prefix}receipts`,
     groups: { high: `${prefix}router.high`, normal: `${prefix}router.normal`, low: `${prefix}router.low` },
+    deadLetterGroupPrefix: `${prefix}router.dead-letters.`,
   }
 }

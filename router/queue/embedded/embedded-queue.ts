@@ -2,12 +2,21 @@ import type { Clock, Timer } from '../../../service-kit/clock.ts'
 import { PushError } from '../../../service-kit/errors.ts'
 import type { Log } from '../../../service-kit/log.ts'
 import type { Metrics } from '../../../service-kit/metrics.ts'
-import { lanes, type MessageQueue, type OutgoingRecord, type QueueConsumer } from '../message-queue.ts'
+import { deadLetterPageBytesMax, deadLetterReadBytesMax, tooManyDeadLetters } from '../dead-letter-bounds.ts'
+import {
+  type DeadLetterPage,
+  type DeadLetterPosition,
+  lanes,
+  type MessageQueue,
+  type OutgoingRecord,
+  type QueueConsumer,
+  type StoredDeadLetter,
+} from '../message-queue.ts'
 import { createOutgoingBuffer, type OutgoingBuffer } from '../outgoing-buffer.ts'
 import { type QueueMetrics, queueMetrics } from '../queue-metrics.ts'
 import { QueueStatus } from '../queue-status.ts'
 import { EmbeddedLease } from './embedded-lease.ts'
-import { openQueueFile, partitionCount, type QueueFile, type StoredDeadLetter, type StoredRecord } from './queue-file.ts'
+import { type LetterInFile, openQueueFile, partitionCount, type QueueFile, type StoredRecord } from './queue-file.ts'
 
 export interface EmbeddedQueueOptions {
   /** The SQLite file; created with its tables if it is not there. Its folder must be. */
@@ -53,12 +62,12 @@ export const embeddedQueueDefaults: EmbeddedQueueBounds = {
 
 type Outgoing =
   | { readonly kind: 'record'; readonly record: StoredRecord }
-  | { readonly kind: 'dead'; readonly letter: StoredDeadLetter }
+  | { readonly kind: 'dead'; readonly letter: LetterInFile }
 
 /** The queue in a file, for one process. */
 export interface EmbeddedQueue extends MessageQueue {
   /** What lies on the dead-letter topic, oldest first. */
-  deadLetters(): readonly StoredDeadLetter[]
+  deadLetters(): readonly LetterInFile[]
 }
 
 /**
@@ -151,8 +160,52 @@ class FileQueue implements EmbeddedQueue {
   /** Nobody else reads this file, so there is nobody whom a copy would serve. */
   async publishReceipt(): Promise<void> {}
 
-  deadLetters(): readonly StoredDeadLetter[] {
-    return this.#file.deadLetters()
+  deadLetters(): readonly LetterInFile[] {
+    return [...this.#file.deadLetters()]
+  }
+
+  async listDeadLetters({ after, limit }: { after?: DeadLetterPosition | undefined; limit: number }): Promise<DeadLetterPage> {
+    return this.#withDeadLetters('read', () => {
+      if (after && after.partition > deadLetterPartition) return { letters: [], more: false }
+      const letters: StoredDeadLetter[] = []
+      let size = 0
+      for (const letter of this.#file.deadLetters(after?.offset)) {
+        size += letter.value.byteLength
+        if (letters.length === limit || (letters.length > 0 && size > deadLetterPageBytesMax)) return { letters, more: true }
+        letters.push(stored(letter))
+      }
+      return { letters, more: false }
+    })
+  }
+
+  async readDeadLetters(positions: readonly DeadLetterPosition[]): Promise<readonly StoredDeadLetter[]> {
+    return this.#withDeadLetters('read', () => {
+      const letters: StoredDeadLetter[] = []
+      let size = 0
+      for (const { partition, offset } of positions.toSorted((one, other) => (one.offset < other.offset ? -1 : 1))) {
+        const letter = partition === deadLetterPartition ? this.#file.deadLetterAt(offset) : undefined
+        if (!letter) continue
+        size += letter.value.byteLength
+        if (size > deadLetterReadBytesMax) throw tooManyDeadLetters()
+        letters.push(stored(letter))
+      }
+      return letters
+    })
+  }
+
+  async purgeDeadLettersBefore(timeMs: number): Promise<number> {
+    return this.#withDeadLetters('removed', () => this.#file.removeDeadLettersBefore(timeMs))
+  }
+
+  #withDeadLetters<T>(verb: string, use: () => T): T {
+    if (this.#closed) throw unavailable('it is closed')
+    try {
+      return use()
+    } catch (error) {
+      if (error instanceof PushError) throw error
+      this.#options.log.error(`dead letters cannot be ${verb}`, { path: this.#options.path, cause: error })
+      throw unavailable(`dead letters cannot be ${verb}`, error)
+    }
   }
 
   async consume(consumer: QueueConsumer): Promise<void> {
@@ -298,6 +351,13 @@ class FileQueue implements EmbeddedQueue {
       this.#consumer?.onLeaseEnded?.(lease)
     }
   }
+}
+
+/** The file has one partition of dead letters. */
+const deadLetterPartition = 0
+
+function stored(letter: LetterInFile & { readonly offset: bigint }): StoredDeadLetter {
+  return { ...letter, partition: deadLetterPartition, problem: undefined }
 }
 
 function unavailable(reason: string, cause?: unknown): PushError {

@@ -18,7 +18,7 @@ export interface StoredRecord {
   readonly timestampMs: number
 }
 
-export interface StoredDeadLetter {
+export interface LetterInFile {
   readonly key: string
   readonly value: Uint8Array
   readonly timestampMs: number
@@ -26,7 +26,7 @@ export interface StoredDeadLetter {
 
 export interface FileChanges {
   readonly records: readonly StoredRecord[]
-  readonly deadLetters: readonly StoredDeadLetter[]
+  readonly deadLetters: readonly LetterInFile[]
   readonly commits: ReadonlyArray<{ readonly lane: Lane; readonly partition: number; readonly offset: bigint }>
   /** Dead letters beyond so many go, the oldest first. */
   readonly deadLetterCountMax: number
@@ -42,7 +42,11 @@ export interface QueueFile {
   committed(lane: Lane, partition: number): bigint
   /** Records that are not committed yet. */
   recordCount(): number
-  deadLetters(): StoredDeadLetter[]
+  /** Behind `after`, the oldest first, read one by one as they are asked for. */
+  deadLetters(after?: bigint): Iterable<LetterInFile & { readonly offset: bigint }>
+  deadLetterAt(offset: bigint): (LetterInFile & { readonly offset: bigint }) | undefined
+  /** Returns how many there were. */
+  removeDeadLettersBefore(timeMs: number): number
   close(): void
 }
 
@@ -104,7 +108,15 @@ function queueFileOn(database: DatabaseSync): QueueFile {
   )
   const selectCommitted = statement('SELECT committed FROM partitions WHERE lane = ? AND part = ?')
   const count = statement('SELECT count(*) AS count FROM records')
-  const selectDead = statement('SELECT key, value, time FROM dead_letters ORDER BY id')
+  const selectDead = statement('SELECT id, key, value, time FROM dead_letters WHERE id > ? ORDER BY id')
+  const selectDeadAt = statement('SELECT id, key, value, time FROM dead_letters WHERE id = ?')
+  const removeDead = statement('DELETE FROM dead_letters WHERE time < ?')
+  const letterOf = (row: Record<string, unknown>) => ({
+    offset: whole(row.id),
+    key: String(row.key),
+    value: bytes(row.value),
+    timestampMs: Number(row.time),
+  })
 
   const apply = ({ records, deadLetters, commits, deadLetterCountMax }: FileChanges): number => {
     for (const { lane, partition, key, value, timestampMs } of records) {
@@ -145,8 +157,14 @@ function queueFileOn(database: DatabaseSync): QueueFile {
       })),
     committed: (lane, partition) => whole(selectCommitted.get(lane, partition)?.committed),
     recordCount: () => Number(count.get()?.count),
-    deadLetters: () =>
-      selectDead.all().map((row) => ({ key: String(row.key), value: bytes(row.value), timestampMs: Number(row.time) })),
+    *deadLetters(after = 0n) {
+      for (const row of selectDead.iterate(after)) yield letterOf(row)
+    },
+    deadLetterAt(offset) {
+      const row = selectDeadAt.get(offset)
+      return row && letterOf(row)
+    },
+    removeDeadLettersBefore: (timeMs) => Number(removeDead.run(Math.ceil(timeMs)).changes),
     close: () => database.close(),
   }
 }

@@ -50,6 +50,8 @@ export interface KafkaQueueBounds extends LaneConsumerBounds {
   readonly reconnectMaxMs: number
   /** How often topics that keep too little are looked at again, ms. Default 30_000. */
   readonly recheckMs: number
+  /** How long reading or removing dead letters may take, ms. Default 20_000. */
+  readonly deadLettersTimeoutMs: number
 }
 
 export const kafkaQueueDefaults: KafkaQueueBounds = {
@@ -63,6 +65,7 @@ export const kafkaQueueDefaults: KafkaQueueBounds = {
   connectTimeoutMs: 3_000,
   reconnectMaxMs: 5_000,
   recheckMs: 30_000,
+  deadLettersTimeoutMs: 20_000,
   commitIntervalMs: 100,
   fetchWaitMs: 200,
   sessionTimeoutMs: 10_000,

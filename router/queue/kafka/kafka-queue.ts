@@ -1,12 +1,22 @@
 import { Kafka, logLevel } from 'kafkajs'
 import { createBackoff } from '../../../service-kit/backoff.ts'
 import { PushError } from '../../../service-kit/errors.ts'
-import { type Lane, lanes, type MessageQueue, type OutgoingRecord, type QueueConsumer } from '../message-queue.ts'
+import {
+  type DeadLetterPage,
+  type DeadLetterPosition,
+  type Lane,
+  lanes,
+  type MessageQueue,
+  type OutgoingRecord,
+  type QueueConsumer,
+  type StoredDeadLetter,
+} from '../message-queue.ts'
 import { createOutgoingBuffer, type OutgoingBuffer } from '../outgoing-buffer.ts'
 import { type QueueMetrics, queueMetrics } from '../queue-metrics.ts'
 import { QueueStatus } from '../queue-status.ts'
 import { type TopicNames, topicNames } from '../topics.ts'
 import { installBatchCheck } from './batch-check.ts'
+import { createDeadLetterTopic, type DeadLetterTopic } from './dead-letter-topic.ts'
 import { kafkaLog } from './kafka-log.ts'
 import { type KafkaQueueBounds, type KafkaQueueOptions, kafkaQueueDefaults } from './kafka-options.ts'
 import { LaneConsumer } from './lane-consumer.ts'
@@ -41,6 +51,7 @@ class KafkaQueue implements MessageQueue {
   readonly #buffer: OutgoingBuffer<TopicRecord>
   readonly #plan: TopicPlan
   readonly #closing = new AbortController()
+  readonly #deadLetters: DeadLetterTopic
   readonly #lanesDown = new Set<Lane>()
   #producer: RecordProducer | undefined
   #problem: string | undefined = 'Kafka has not answered yet'
@@ -82,6 +93,17 @@ class KafkaQueue implements MessageQueue {
       retentionMs,
       allowWeakDurability: options.allowWeakDurability ?? false,
     }
+    this.#deadLetters = createDeadLetterTopic({
+      kafka: this.#kafka,
+      topic: this.#names.deadLetter,
+      groupPrefix: this.#names.deadLetterGroupPrefix,
+      timeoutMs: bounds.deadLettersTimeoutMs,
+      leaveTimeoutMs: bounds.leaveTimeoutMs,
+      closing: this.#closing.signal,
+      clock,
+      random: options.random,
+      log,
+    })
     this.#buffer = createOutgoingBuffer<TopicRecord>({
       send: (records) => this.#send(records),
       sizeOf: ({ key, value }) => key.length + value.byteLength + recordOverheadBytes,
@@ -123,6 +145,18 @@ class KafkaQueue implements MessageQueue {
   async publishReceipt(key: string, value: Uint8Array): Promise<void> {
     if (!this.#producer) throw this.#unavailable()
     await this.#put({ topic: this.#names.receipts, key, value }, recordBytesMax)
+  }
+
+  listDeadLetters(page: { after?: DeadLetterPosition | undefined; limit: number }): Promise<DeadLetterPage> {
+    return this.#deadLetters.listDeadLetters(page)
+  }
+
+  readDeadLetters(positions: readonly DeadLetterPosition[]): Promise<readonly StoredDeadLetter[]> {
+    return this.#deadLetters.readDeadLetters(positions)
+  }
+
+  purgeDeadLettersBefore(timeMs: number): Promise<number> {
+    return this.#deadLetters.purgeDeadLettersBefore(timeMs)
   }
 
   async consume(consumer: QueueConsumer): Promise<void> {
@@ -176,6 +210,7 @@ class KafkaQueue implements MessageQueue {
     await this.#buffer.drained()
     this.#closing.abort()
     this.#pause.abort()
+    await this.#within(this.#deadLetters.left(), this.#bounds.leaveTimeoutMs)
     if (this.#preparing) await this.#within(this.#preparing, this.#bounds.leaveTimeoutMs)
     await this.#producer?.close()
     this.#producer = undefined

@@ -1,0 +1,76 @@
+import { afterEach, beforeEach, expect, inject, test } from 'vitest'
+import { type KafkaLink, openKafkaLink } from '../testing/kafka-link.ts'
+import { type KafkaStand, kafkaStand } from '../testing/kafka-stand.ts'
+import { bytesOf, textOf } from '../testing/record-taker.ts'
+
+let stand: KafkaStand
+let link: KafkaLink
+
+beforeEach(async () => {
+  stand = kafkaStand(inject('kafkaBrokers'), { partitionCount: 1 })
+  link = await openKafkaLink(inject('kafkaBrokers')[0] ?? '')
+})
+
+afterEach(async () => {
+  link.release()
+  link.mend()
+  await stand.close()
+  await link.close()
+})
+
+const unavailable = { reason: 'QUEUE_UNAVAILABLE', retryAfterMs: 1_000 }
+
+test('a Kafka that says nothing any more ends every call in its time, and the next one is answered when it speaks again', async () => {
+  const { queue } = await stand.openReady({ socketFactory: link.socketFactory, bounds: { deadLettersTimeoutMs: 600 } })
+  await queue.publishDeadLetter('tv', bytesOf('a'))
+  link.hold('answers')
+  const startedAt = performance.now()
+  await Promise.all([
+    expect(queue.listDeadLetters({ limit: 10 })).rejects.toMatchObject(unavailable),
+    expect(queue.readDeadLetters([{ partition: 0, offset: 0n }])).rejects.toMatchObject(unavailable),
+    expect(queue.purgeDeadLettersBefore(0)).rejects.toMatchObject(unavailable),
+  ])
+  expect(performance.now() - startedAt).toBeLessThan(3_000)
+  link.release()
+  await expect
+    .poll(async () => (await queue.listDeadLetters({ limit: 10 }).catch(() => undefined))?.letters.length, { timeout: 20_000 })
+    .toBe(1)
+})
+
+test('a dead letter whose batch is broken is listed with what is wrong, and those around it as they are', async () => {
+  const { queue } = await stand.openReady({ socketFactory: link.socketFactory })
+  for (const text of ['fine', 'please REBOOT-NEVER', 'fine too']) await queue.publishDeadLetter('tv', bytesOf(text))
+  link.corrupt('REBOOT-NEVER', 'REBOOT-ALWAYS'.slice(0, 12))
+  const { letters } = await queue.listDeadLetters({ limit: 10 })
+  expect(letters.map((letter) => letter.problem ?? textOf(letter))).toEqual(['fine', 'its checksum is wrong', 'fine too'])
+  expect(letters[1]?.value).toHaveLength(0)
+})
+
+test('reading leaves nothing behind: no commits, no members, and every record is still there', async () => {
+  const { queue } = await stand.openReady()
+  await queue.publishDeadLetter('tv', bytesOf('a'))
+  for (let round = 0; round < 2; round++) expect((await queue.listDeadLetters({ limit: 10 })).letters).toHaveLength(1)
+  const admin = stand.kafka.admin()
+  await admin.connect()
+  try {
+    const { groups } = await admin.listGroups()
+    const ours = groups.map(({ groupId }) => groupId).filter((name) => name.startsWith(stand.names.deadLetterGroupPrefix))
+    expect(ours).toHaveLength(2)
+    for (const groupId of ours) {
+      const [offsets] = await admin.fetchOffsets({ groupId, topics: [stand.names.deadLetter] })
+      expect(offsets?.partitions.map(({ offset }) => offset)).toEqual(['-1'])
+      expect((await admin.describeGroups([groupId])).groups[0]?.members).toEqual([])
+    }
+  } finally {
+    await admin.disconnect()
+  }
+})
+
+test('closing the queue ends a reading that is under way', async () => {
+  const { queue } = await stand.openReady({ socketFactory: link.socketFactory })
+  await queue.publishDeadLetter('tv', bytesOf('a'))
+  const reading = queue.listDeadLetters({ limit: 10 })
+  const refused = expect(reading).rejects.toMatchObject(unavailable)
+  await queue.close()
+  await refused
+})
