@@ -27,6 +27,9 @@ export interface StandaloneOptions {
   readonly onFatal: (cause: unknown) => void
 }
 
+/** How long the first device may take to connect, in ms. */
+const connectTimeoutMs = 20_000
+
 /** The device that is connected from the start. */
 export const demoDeviceId = 'demo'
 
@@ -81,7 +84,7 @@ export async function startStandalone(options: StandaloneOptions): Promise<Welco
   )
   const demo = startDemoDevice(`ws://${edge.deviceAddress}/v1/connect`, demoDeviceId, print)
   closers.add('demo device', () => demo.close())
-  await demo.connected
+  await inTime(demo.connected, clock, folder.path)
   return {
     routerAddress: router.address,
     registryAddress: registry.address,
@@ -99,5 +102,23 @@ async function orName<T>(setting: string, start: () => Promise<T>): Promise<T> {
     if (error instanceof PortTakenError)
       throw new StartError(`${error.address} is taken by another process; stop that one, or set ${setting}`, { cause: error })
     throw error
+  }
+}
+
+/** The demo device connects within moments, unless the plane does not work: then the data is the likely cause. */
+async function inTime(connected: Promise<void>, clock: Clock, dataPath: string): Promise<void> {
+  const come = new AbortController()
+  const tooLate = clock.sleep(connectTimeoutMs, come.signal).then(
+    () => {
+      throw new StartError(
+        `no device can connect; the log above says why. If the data in ${dataPath} is damaged, delete that folder to begin anew`,
+      )
+    },
+    () => undefined,
+  )
+  try {
+    await Promise.race([connected, tooLate])
+  } finally {
+    come.abort()
   }
 }

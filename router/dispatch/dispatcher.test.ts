@@ -103,6 +103,19 @@ describe('from the queue', () => {
     expect(lease.commits).toEqual([2n])
   })
 
+  test('a keyed message that an operator puts back into the queue is no repeat', async () => {
+    const bench = dispatchBench()
+    bench.connect('d', 'e1:s1')
+    const lease = bench.lease()
+    const keyed = bench.queued('01234567-0123-8123-8123-0123456789ab', 'd')
+    await bench.hand(lease, [[0, keyed]])
+    bench.link('e1').say(keyed.messageId, OutcomeKind.TOO_LARGE)
+    await settle()
+    expect(bench.deadLetters).toHaveLength(1)
+    await bench.hand(lease, [[1, { ...keyed, attempt: 1 }]])
+    expect(bench.link('e1').offered).toHaveLength(2)
+  })
+
   test('a repeat in a later lease is not dropped: the first may not have been dispatched there', async () => {
     const bench = dispatchBench()
     bench.connect('d', 'e1:s1')
@@ -716,6 +729,15 @@ describe('direct', () => {
     bench.link('e1').say('m', OutcomeKind.WRITTEN)
     await bench.clock.advance(3_100)
     expect(await answer).toMatchObject({ state: MessageState.WRITTEN, reason: StateReason.WAIT_ENDED })
+  })
+
+  test('handed to the edge and not heard of until the limit: stored, as unknown rather than unreachable', async () => {
+    const bench = dispatchBench()
+    bench.connect('d', 'e1:s1')
+    const answer = bench.dispatcher.deliverDirect(bench.queued('m', 'd'), 3_000)
+    await settle()
+    await bench.clock.advance(3_100)
+    expect(await answer).toMatchObject({ state: MessageState.STORED, reason: StateReason.UNKNOWN })
   })
 
   test('the registry away until the limit: the call fails and nothing is said about the device', async () => {

@@ -1,9 +1,8 @@
 import type { InboxEntry } from '../../gen/push/internal/v1/inbox.ts'
 import { DeadLetter, QueuedMessage } from '../../gen/push/internal/v1/queue.ts'
-import { type Message, MessageState, StateReason } from '../../gen/push/v1/message.ts'
+import { MessageState, StateReason } from '../../gen/push/v1/message.ts'
 import type { Clock } from '../../service-kit/clock.ts'
 import { PushError } from '../../service-kit/errors.ts'
-import { isPushId } from '../../service-kit/ids.ts'
 import type { Log } from '../../service-kit/log.ts'
 import type { Metrics } from '../../service-kit/metrics.ts'
 import type { Random } from '../../service-kit/random.ts'
@@ -23,6 +22,7 @@ import { type Boarding, Lanes } from './lanes.ts'
 import type { LateAnswers } from './late-answers.ts'
 import type { Lookups } from './lookups.ts'
 import type { OfflinePath } from './offline-path.ts'
+import { readQueuedRecord } from './queued-record.ts'
 import type { RouteCache } from './route-cache.ts'
 import type { Settlement } from './settlement.ts'
 import { reasonName, stateName } from './state-names.ts'
@@ -76,13 +76,6 @@ export interface Dispatcher extends QueueConsumer {
 const linkCapMin = 64
 
 const accountDeviceBuckets = [0, 1, 2, 5, 10, 20, 50, 100, 1_000, 10_000]
-
-/** What may be read from the queue and dispatched. */
-interface Readable {
-  readonly queued: QueuedMessage
-  readonly content: Message
-  readonly target: NonNullable<Message['target']>
-}
 
 /** Creates the dispatcher. It starts nothing by itself: the queue hands it records, publishers call it. */
 export function createDispatcher(options: DispatcherOptions): Dispatcher {
@@ -203,13 +196,14 @@ export function createDispatcher(options: DispatcherOptions): Dispatcher {
 
   function takeRecord(lease: PartitionLease, queueRecord: QueueRecord): void {
     if (!flow.receive(lease, queueRecord)) return
-    const readable = read(queueRecord.value)
+    const readable = readQueuedRecord(queueRecord.value)
     if (typeof readable === 'string') {
       void passOver(lease, queueRecord, readable)
       return
     }
     const { queued, content, target } = readable
-    if (flow.isRepeat(lease, queued.messageId)) return flow.finish(lease, queueRecord.offset)
+    // An operator who replays a dead letter means it, though its message has been through here before.
+    if (queued.attempt === 0 && flow.isRepeat(lease, queued.messageId)) return flow.finish(lease, queueRecord.offset)
     const { lane } = queueRecord
     const consumed = clock.nowMicros()
     const flightTo = (deviceId: string, onHandedOff: () => void, onSettled: (flight: Flight) => void): Flight => {
@@ -332,22 +326,4 @@ export function createDispatcher(options: DispatcherOptions): Dispatcher {
       })
     },
   }
-}
-
-/** Reads a record's value, or says what is wrong with it. */
-function read(value: Uint8Array): Readable | string {
-  let queued: QueuedMessage
-  try {
-    queued = QueuedMessage.decode(value)
-  } catch (cause) {
-    return `not a QueuedMessage: ${cause instanceof Error ? cause.message : String(cause)}`
-  }
-  const content = queued.message
-  if (!queued.messageId) return 'the record has no message id'
-  if (!content) return 'the record has no message'
-  if (queued.expireTime <= 0 || queued.acceptTime <= 0) return 'the record has no accept time or no expire time'
-  const { target } = content
-  if (!target) return 'the record is for nobody'
-  if (!isPushId(target.value)) return 'the record has a malformed device or account id'
-  return { queued, content, target }
 }

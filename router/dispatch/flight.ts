@@ -160,7 +160,7 @@ export class Flight implements Boarding {
       origin: this.origin,
       confirm: this.#content.confirm,
       nowOrNever: this.#nowOrNever,
-      maybeWritten: this.#maybeWritten,
+      maybeWritten: this.#maybeWritten || this.#stage === 'sent',
       written: this.#stage === 'written',
       moveCount: this.#moveCount,
       unregistered: this.#unregistered,

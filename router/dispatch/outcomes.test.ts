@@ -100,6 +100,12 @@ const table: Row[] = [
     drop(StateReason.ACK_TIMEOUT),
   ],
   ['held long enough', { kind: 'HOLD_ENDED' }, queued, store(StateReason.UNREACHABLE)],
+  [
+    'held long enough, handed over and not heard of',
+    { kind: 'HOLD_ENDED' },
+    { ...queued, maybeWritten: true },
+    store(StateReason.UNKNOWN),
+  ],
   ['held long enough, written', { kind: 'HOLD_ENDED' }, written, store(StateReason.ACK_TIMEOUT)],
 ]
 

@@ -141,7 +141,11 @@ export function nextStep(event: DispatchEvent, situation: Situation): NextStep {
     case 'ACK_TIMEOUT':
       return store(situation, StateReason.ACK_TIMEOUT)
     case 'HOLD_ENDED':
-      return store(situation, situation.written ? StateReason.ACK_TIMEOUT : StateReason.UNREACHABLE)
+      // What an edge has taken and said nothing of is not unreachable: it may wait in the outbox of a device that reads slowly.
+      return store(
+        situation,
+        situation.written ? StateReason.ACK_TIMEOUT : situation.maybeWritten ? StateReason.UNKNOWN : StateReason.UNREACHABLE,
+      )
     case 'DEADLINE_PASSED':
       return finish(MessageState.EXPIRED)
   }

@@ -41,6 +41,8 @@ export const ErrorReason = {
   DEVICE_UNKNOWN: 41,
   /** EDGE_UNKNOWN - NOT_FOUND: no edge with this id holds a lease. */
   EDGE_UNKNOWN: 42,
+  /** DEAD_LETTER_UNKNOWN - NOT_FOUND: no dead letter lies at this position; it may have been purged, or kept for as long as the topic keeps records. */
+  DEAD_LETTER_UNKNOWN: 43,
   /** RATE_EXCEEDED - RESOURCE_EXHAUSTED: too many calls or messages in this time; `RetryInfo` says when to come back. */
   RATE_EXCEEDED: 50,
   /** BACKLOG_FULL - RESOURCE_EXHAUSTED: a bounded queue is full; `RetryInfo` says when to come back. */
@@ -78,6 +80,7 @@ export namespace ErrorReason {
   export type MESSAGE_UNKNOWN = typeof ErrorReason.MESSAGE_UNKNOWN;
   export type DEVICE_UNKNOWN = typeof ErrorReason.DEVICE_UNKNOWN;
   export type EDGE_UNKNOWN = typeof ErrorReason.EDGE_UNKNOWN;
+  export type DEAD_LETTER_UNKNOWN = typeof ErrorReason.DEAD_LETTER_UNKNOWN;
   export type RATE_EXCEEDED = typeof ErrorReason.RATE_EXCEEDED;
   export type BACKLOG_FULL = typeof ErrorReason.BACKLOG_FULL;
   export type TOO_MANY_TARGETS = typeof ErrorReason.TOO_MANY_TARGETS;

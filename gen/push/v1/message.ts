@@ -159,7 +159,7 @@ export const StateReason = {
   ACK_TIMEOUT: 3,
   /** SLOW_CONSUMER - The device reads too slowly; its outbox or its list of unanswered messages is full. */
   SLOW_CONSUMER: 4,
-  /** UNKNOWN - A message with time to live 0 may or may not have reached the device; it is never sent again. */
+  /** UNKNOWN - It was handed to the device's edge and may or may not have reached the device. With time to live 0 it is never sent again. */
   UNKNOWN: 5,
   /** RATE_LIMITED - The device got more messages than its rate allows. */
   RATE_LIMITED: 6,

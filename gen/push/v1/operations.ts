@@ -9,6 +9,7 @@ import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
 import type { CallContext, CallOptions } from "nice-grpc-common";
 import { Duration } from "../../google/protobuf/duration.ts";
 import { Timestamp } from "../../google/protobuf/timestamp.ts";
+import { Message, StateReason } from "./message.ts";
 
 export const protobufPackage = "push.v1";
 
@@ -35,6 +36,33 @@ export namespace EdgeState {
   export type LIVE = typeof EdgeState.LIVE;
   export type SUSPECT = typeof EdgeState.SUSPECT;
   export type LAPSED = typeof EdgeState.LAPSED;
+}
+
+/** What became of a dead letter in a replay. More values may come. */
+export const DeadLetterReplayState = {
+  /** UNSPECIFIED - Never sent. */
+  UNSPECIFIED: 0,
+  /** REPLAYED - Its message is in the queue again. */
+  REPLAYED: 1,
+  /** WOULD_REPLAY - Its message would be put into the queue; this was a dry run. */
+  WOULD_REPLAY: 2,
+  /** EXPIRED - Its message has expired; nothing was done. */
+  EXPIRED: 3,
+  /** FAILED - The queue did not take it; the detail says why. It may be in the queue all the same. */
+  FAILED: 4,
+  /** NOT_TRIED - The call ended, or the queue failed, before its turn; name it in another call. */
+  NOT_TRIED: 5,
+} as const;
+
+export type DeadLetterReplayState = typeof DeadLetterReplayState[keyof typeof DeadLetterReplayState];
+
+export namespace DeadLetterReplayState {
+  export type UNSPECIFIED = typeof DeadLetterReplayState.UNSPECIFIED;
+  export type REPLAYED = typeof DeadLetterReplayState.REPLAYED;
+  export type WOULD_REPLAY = typeof DeadLetterReplayState.WOULD_REPLAY;
+  export type EXPIRED = typeof DeadLetterReplayState.EXPIRED;
+  export type FAILED = typeof DeadLetterReplayState.FAILED;
+  export type NOT_TRIED = typeof DeadLetterReplayState.NOT_TRIED;
 }
 
 /** Names a page of edges. */
@@ -149,7 +177,7 @@ export interface ListDeadLettersRequest {
 
 /** One page of dead letters. */
 export interface ListDeadLettersResponse {
-  /** Oldest first. */
+  /** By partition, in each the oldest first. May be fewer than asked for before the last page, where they are large. */
   deadLetters: DeadLetterSummary[];
   /** For the next page; empty on the last. */
   nextPageToken: string;
@@ -169,6 +197,10 @@ export interface DeadLetterSummary {
     | undefined;
   /** The message, where its record could be read. */
   messageId: string;
+  /** Why it could not be delivered, for programs. */
+  reason: StateReason;
+  /** The device it was for; the account, for a record of an account's message that could not be read; empty where nobody knows. */
+  key: string;
 }
 
 /** Names a dead letter. */
@@ -185,11 +217,27 @@ export interface GetDeadLetterResponse {
     | undefined;
   /** The record's value as it came from the queue. */
   value: Buffer;
+  /** The message in it, where it can be read. */
+  message:
+    | Message
+    | undefined;
+  /** When a router took the message; unset where it cannot be read. */
+  acceptTime:
+    | Timestamp
+    | undefined;
+  /** When the message expires; unset where it cannot be read. */
+  expireTime:
+    | Timestamp
+    | undefined;
+  /** Who published it. */
+  principal: string;
+  /** How many times it was put into the queue before. */
+  attempt: number;
 }
 
 /** Names the dead letters to publish again. */
 export interface ReplayDeadLettersRequest {
-  /** Their positions, at most 1,000. */
+  /** Their positions, 1 to 1,000, each once. Together they may have 64 MiB. */
   positions: string[];
   /** Only say what would be published. */
   dryRun: boolean;
@@ -197,8 +245,22 @@ export interface ReplayDeadLettersRequest {
 
 /** What was published again. */
 export interface ReplayDeadLettersResponse {
-  /** How many. */
+  /** How many were published; with `dry_run`, how many would be. */
   replayedCount: number;
+  /** One for each position, in the order of the request. */
+  replays: DeadLetterReplay[];
+}
+
+/** One dead letter of a replay. */
+export interface DeadLetterReplay {
+  /** Where it lies. */
+  position: string;
+  /** Its message. */
+  messageId: string;
+  /** What became of it. */
+  state: DeadLetterReplayState;
+  /** More about it, for a person to read. */
+  detail: string;
 }
 
 /** Names the dead letters to remove. */
@@ -1198,7 +1260,7 @@ export const ListDeadLettersResponse: MessageFns<ListDeadLettersResponse> = {
 };
 
 function createBaseDeadLetterSummary(): DeadLetterSummary {
-  return { position: "", origin: "", error: "", time: undefined, messageId: "" };
+  return { position: "", origin: "", error: "", time: undefined, messageId: "", reason: 0, key: "" };
 }
 
 export const DeadLetterSummary: MessageFns<DeadLetterSummary> = {
@@ -1217,6 +1279,12 @@ export const DeadLetterSummary: MessageFns<DeadLetterSummary> = {
     }
     if (message.messageId !== "") {
       writer.uint32(42).string(message.messageId);
+    }
+    if (message.reason !== 0) {
+      writer.uint32(48).int32(message.reason);
+    }
+    if (message.key !== "") {
+      writer.uint32(58).string(message.key);
     }
     return writer;
   },
@@ -1274,6 +1342,22 @@ export const DeadLetterSummary: MessageFns<DeadLetterSummary> = {
             message.messageId = reader.string();
             continue;
           }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.reason = reader.int32() as any;
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.key = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1296,6 +1380,8 @@ export const DeadLetterSummary: MessageFns<DeadLetterSummary> = {
     message.error = object.error ?? "";
     message.time = (object.time !== undefined && object.time !== null) ? Timestamp.fromPartial(object.time) : undefined;
     message.messageId = object.messageId ?? "";
+    message.reason = object.reason ?? 0;
+    message.key = object.key ?? "";
     return message;
   },
 };
@@ -1356,7 +1442,15 @@ export const GetDeadLetterRequest: MessageFns<GetDeadLetterRequest> = {
 };
 
 function createBaseGetDeadLetterResponse(): GetDeadLetterResponse {
-  return { summary: undefined, value: Buffer.alloc(0) };
+  return {
+    summary: undefined,
+    value: Buffer.alloc(0),
+    message: undefined,
+    acceptTime: undefined,
+    expireTime: undefined,
+    principal: "",
+    attempt: 0,
+  };
 }
 
 export const GetDeadLetterResponse: MessageFns<GetDeadLetterResponse> = {
@@ -1366,6 +1460,21 @@ export const GetDeadLetterResponse: MessageFns<GetDeadLetterResponse> = {
     }
     if (message.value.length !== 0) {
       writer.uint32(18).bytes(message.value);
+    }
+    if (message.message !== undefined) {
+      Message.encode(message.message, writer.uint32(26).fork()).join();
+    }
+    if (message.acceptTime !== undefined) {
+      Timestamp.encode(message.acceptTime, writer.uint32(34).fork()).join();
+    }
+    if (message.expireTime !== undefined) {
+      Timestamp.encode(message.expireTime, writer.uint32(42).fork()).join();
+    }
+    if (message.principal !== "") {
+      writer.uint32(50).string(message.principal);
+    }
+    if (message.attempt !== 0) {
+      writer.uint32(56).int32(message.attempt);
     }
     return writer;
   },
@@ -1399,6 +1508,46 @@ export const GetDeadLetterResponse: MessageFns<GetDeadLetterResponse> = {
             message.value = Buffer.from(reader.bytes());
             continue;
           }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.message = Message.decode(reader, reader.uint32());
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.acceptTime = Timestamp.decode(reader, reader.uint32());
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.expireTime = Timestamp.decode(reader, reader.uint32());
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.principal = reader.string();
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.attempt = reader.int32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1420,6 +1569,17 @@ export const GetDeadLetterResponse: MessageFns<GetDeadLetterResponse> = {
       ? DeadLetterSummary.fromPartial(object.summary)
       : undefined;
     message.value = object.value ?? Buffer.alloc(0);
+    message.message = (object.message !== undefined && object.message !== null)
+      ? Message.fromPartial(object.message)
+      : undefined;
+    message.acceptTime = (object.acceptTime !== undefined && object.acceptTime !== null)
+      ? Timestamp.fromPartial(object.acceptTime)
+      : undefined;
+    message.expireTime = (object.expireTime !== undefined && object.expireTime !== null)
+      ? Timestamp.fromPartial(object.expireTime)
+      : undefined;
+    message.principal = object.principal ?? "";
+    message.attempt = object.attempt ?? 0;
     return message;
   },
 };
@@ -1492,13 +1652,16 @@ export const ReplayDeadLettersRequest: MessageFns<ReplayDeadLettersRequest> = {
 };
 
 function createBaseReplayDeadLettersResponse(): ReplayDeadLettersResponse {
-  return { replayedCount: 0 };
+  return { replayedCount: 0, replays: [] };
 }
 
 export const ReplayDeadLettersResponse: MessageFns<ReplayDeadLettersResponse> = {
   encode(message: ReplayDeadLettersResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.replayedCount !== 0) {
       writer.uint32(8).int32(message.replayedCount);
+    }
+    for (const v of message.replays) {
+      DeadLetterReplay.encode(v!, writer.uint32(18).fork()).join();
     }
     return writer;
   },
@@ -1524,6 +1687,14 @@ export const ReplayDeadLettersResponse: MessageFns<ReplayDeadLettersResponse> = 
             message.replayedCount = reader.int32();
             continue;
           }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.replays.push(DeadLetterReplay.decode(reader, reader.uint32()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1542,6 +1713,98 @@ export const ReplayDeadLettersResponse: MessageFns<ReplayDeadLettersResponse> = 
   fromPartial(object: DeepPartial<ReplayDeadLettersResponse>): ReplayDeadLettersResponse {
     const message = createBaseReplayDeadLettersResponse();
     message.replayedCount = object.replayedCount ?? 0;
+    message.replays = object.replays?.map((e) => DeadLetterReplay.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseDeadLetterReplay(): DeadLetterReplay {
+  return { position: "", messageId: "", state: 0, detail: "" };
+}
+
+export const DeadLetterReplay: MessageFns<DeadLetterReplay> = {
+  encode(message: DeadLetterReplay, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.position !== "") {
+      writer.uint32(10).string(message.position);
+    }
+    if (message.messageId !== "") {
+      writer.uint32(18).string(message.messageId);
+    }
+    if (message.state !== 0) {
+      writer.uint32(24).int32(message.state);
+    }
+    if (message.detail !== "") {
+      writer.uint32(34).string(message.detail);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): DeadLetterReplay {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseDeadLetterReplay();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.position = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.messageId = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.state = reader.int32() as any;
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.detail = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<DeadLetterReplay>): DeadLetterReplay {
+    return DeadLetterReplay.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<DeadLetterReplay>): DeadLetterReplay {
+    const message = createBaseDeadLetterReplay();
+    message.position = object.position ?? "";
+    message.messageId = object.messageId ?? "";
+    message.state = object.state ?? 0;
+    message.detail = object.detail ?? "";
     return message;
   },
 };
@@ -1709,7 +1972,12 @@ export const OperationsServiceDefinition = {
       responseStream: false,
       options: {},
     },
-    /** Lists messages that could not be delivered to anybody, by their place in the dead-letter topic. Answered UNIMPLEMENTED in this version. */
+    /**
+     * Lists messages that could not be delivered to anybody, by their place in the dead-letter topic.
+     *
+     * The calls about dead letters go one after the other on a router: when four wait, the next is answered BACKLOG_FULL. They take seconds on
+     * Kafka, and are answered QUEUE_UNAVAILABLE when it does not answer in time.
+     */
     listDeadLetters: {
       name: "ListDeadLetters",
       requestType: ListDeadLettersRequest as typeof ListDeadLettersRequest,
@@ -1718,7 +1986,7 @@ export const OperationsServiceDefinition = {
       responseStream: false,
       options: {},
     },
-    /** Shows one dead letter. Answered UNIMPLEMENTED in this version. */
+    /** Shows one dead letter. DEAD_LETTER_UNKNOWN when there is none at that position. */
     getDeadLetter: {
       name: "GetDeadLetter",
       requestType: GetDeadLetterRequest as typeof GetDeadLetterRequest,
@@ -1727,7 +1995,16 @@ export const OperationsServiceDefinition = {
       responseStream: false,
       options: {},
     },
-    /** Publishes dead letters again, with the permission of their publishers. Answered UNIMPLEMENTED in this version. */
+    /**
+     * Puts the messages of dead letters back into the queue, as they were: id, publisher, target, expire time. Each counts one attempt more, so
+     * devices are told that it may be a repeat, and a device that has handled the message does not handle it again. A message to an account goes
+     * to the account again, though it may have failed at one device only.
+     *
+     * Nothing is put back when one of the positions has no dead letter (DEAD_LETTER_UNKNOWN) or one whose value is no message (INVALID_REQUEST
+     * names it). After that each has a result of its own. The router puts back so many a second as ROUTER_DEAD_LETTER_REPLAY_RATE says, within
+     * the call's deadline and 60 s at most; what it did not come to is NOT_TRIED. One such call at a time on a router: another is answered
+     * BACKLOG_FULL. Dead letters stay until they are purged: to replay one twice sends its message twice.
+     */
     replayDeadLetters: {
       name: "ReplayDeadLetters",
       requestType: ReplayDeadLettersRequest as typeof ReplayDeadLettersRequest,
@@ -1736,7 +2013,7 @@ export const OperationsServiceDefinition = {
       responseStream: false,
       options: {},
     },
-    /** Removes dead letters older than a moment. Answered UNIMPLEMENTED in this version. */
+    /** Removes dead letters older than a moment. Safe to repeat. */
     purgeDeadLetters: {
       name: "PurgeDeadLetters",
       requestType: PurgeDeadLettersRequest as typeof PurgeDeadLettersRequest,
@@ -1768,22 +2045,36 @@ export interface OperationsServiceImplementation<CallContextExt = {}> {
     request: AbortEdgeDrainRequest,
     context: CallContext & CallContextExt,
   ): Promise<DeepPartial<AbortEdgeDrainResponse>>;
-  /** Lists messages that could not be delivered to anybody, by their place in the dead-letter topic. Answered UNIMPLEMENTED in this version. */
+  /**
+   * Lists messages that could not be delivered to anybody, by their place in the dead-letter topic.
+   *
+   * The calls about dead letters go one after the other on a router: when four wait, the next is answered BACKLOG_FULL. They take seconds on
+   * Kafka, and are answered QUEUE_UNAVAILABLE when it does not answer in time.
+   */
   listDeadLetters(
     request: ListDeadLettersRequest,
     context: CallContext & CallContextExt,
   ): Promise<DeepPartial<ListDeadLettersResponse>>;
-  /** Shows one dead letter. Answered UNIMPLEMENTED in this version. */
+  /** Shows one dead letter. DEAD_LETTER_UNKNOWN when there is none at that position. */
   getDeadLetter(
     request: GetDeadLetterRequest,
     context: CallContext & CallContextExt,
   ): Promise<DeepPartial<GetDeadLetterResponse>>;
-  /** Publishes dead letters again, with the permission of their publishers. Answered UNIMPLEMENTED in this version. */
+  /**
+   * Puts the messages of dead letters back into the queue, as they were: id, publisher, target, expire time. Each counts one attempt more, so
+   * devices are told that it may be a repeat, and a device that has handled the message does not handle it again. A message to an account goes
+   * to the account again, though it may have failed at one device only.
+   *
+   * Nothing is put back when one of the positions has no dead letter (DEAD_LETTER_UNKNOWN) or one whose value is no message (INVALID_REQUEST
+   * names it). After that each has a result of its own. The router puts back so many a second as ROUTER_DEAD_LETTER_REPLAY_RATE says, within
+   * the call's deadline and 60 s at most; what it did not come to is NOT_TRIED. One such call at a time on a router: another is answered
+   * BACKLOG_FULL. Dead letters stay until they are purged: to replay one twice sends its message twice.
+   */
   replayDeadLetters(
     request: ReplayDeadLettersRequest,
     context: CallContext & CallContextExt,
   ): Promise<DeepPartial<ReplayDeadLettersResponse>>;
-  /** Removes dead letters older than a moment. Answered UNIMPLEMENTED in this version. */
+  /** Removes dead letters older than a moment. Safe to repeat. */
   purgeDeadLetters(
     request: PurgeDeadLettersRequest,
     context: CallContext & CallContextExt,
@@ -1810,22 +2101,36 @@ export interface OperationsServiceClient<CallOptionsExt = {}> {
     request: DeepPartial<AbortEdgeDrainRequest>,
     options?: CallOptions & CallOptionsExt,
   ): Promise<AbortEdgeDrainResponse>;
-  /** Lists messages that could not be delivered to anybody, by their place in the dead-letter topic. Answered UNIMPLEMENTED in this version. */
+  /**
+   * Lists messages that could not be delivered to anybody, by their place in the dead-letter topic.
+   *
+   * The calls about dead letters go one after the other on a router: when four wait, the next is answered BACKLOG_FULL. They take seconds on
+   * Kafka, and are answered QUEUE_UNAVAILABLE when it does not answer in time.
+   */
   listDeadLetters(
     request: DeepPartial<ListDeadLettersRequest>,
     options?: CallOptions & CallOptionsExt,
   ): Promise<ListDeadLettersResponse>;
-  /** Shows one dead letter. Answered UNIMPLEMENTED in this version. */
+  /** Shows one dead letter. DEAD_LETTER_UNKNOWN when there is none at that position. */
   getDeadLetter(
     request: DeepPartial<GetDeadLetterRequest>,
     options?: CallOptions & CallOptionsExt,
   ): Promise<GetDeadLetterResponse>;
-  /** Publishes dead letters again, with the permission of their publishers. Answered UNIMPLEMENTED in this version. */
+  /**
+   * Puts the messages of dead letters back into the queue, as they were: id, publisher, target, expire time. Each counts one attempt more, so
+   * devices are told that it may be a repeat, and a device that has handled the message does not handle it again. A message to an account goes
+   * to the account again, though it may have failed at one device only.
+   *
+   * Nothing is put back when one of the positions has no dead letter (DEAD_LETTER_UNKNOWN) or one whose value is no message (INVALID_REQUEST
+   * names it). After that each has a result of its own. The router puts back so many a second as ROUTER_DEAD_LETTER_REPLAY_RATE says, within
+   * the call's deadline and 60 s at most; what it did not come to is NOT_TRIED. One such call at a time on a router: another is answered
+   * BACKLOG_FULL. Dead letters stay until they are purged: to replay one twice sends its message twice.
+   */
   replayDeadLetters(
     request: DeepPartial<ReplayDeadLettersRequest>,
     options?: CallOptions & CallOptionsExt,
   ): Promise<ReplayDeadLettersResponse>;
-  /** Removes dead letters older than a moment. Answered UNIMPLEMENTED in this version. */
+  /** Removes dead letters older than a moment. Safe to repeat. */
   purgeDeadLetters(
     request: DeepPartial<PurgeDeadLettersRequest>,
     options?: CallOptions & CallOptionsExt,
