@@ -18,8 +18,14 @@ def test_a_queued_message_is_accepted_and_then_reaches_the_device(plane):
     assert "through the queue" in plane.printed("demo received")
 
 
-def test_a_device_that_is_not_there_is_offline(plane):
+def test_a_message_for_a_device_that_is_away_waits_for_it(plane):
     answer = publish(plane.address, "nobody", b"{}")
+    assert answer.state == message_pb2.MESSAGE_STATE_STORED
+    assert answer.outcome.reason == message_pb2.STATE_REASON_OFFLINE
+
+
+def test_now_or_never_is_not_stored(plane):
+    answer = publish(plane.address, "nobody", b"{}", ttl_seconds=0)
     assert answer.state == message_pb2.MESSAGE_STATE_DROPPED
     assert answer.outcome.reason == message_pb2.STATE_REASON_OFFLINE
 
