@@ -11,8 +11,10 @@ const reasonsOf = (status: Status) =>
 test('what the caller did wrong ends with 2', () => {
   expect(reasonsOf(Status.INVALID_ARGUMENT).map(ofReason)).toEqual([2, 2, 2, 2, 2])
   expect(
-    ['NOT_IMPLEMENTED', 'TOO_MANY_TARGETS', 'MESSAGE_UNKNOWN', 'EDGE_UNKNOWN'].map((reason) => ofReason(reason as Reason)),
-  ).toEqual([2, 2, 2, 2])
+    ['NOT_IMPLEMENTED', 'TOO_MANY_TARGETS', 'MESSAGE_UNKNOWN', 'EDGE_UNKNOWN', 'DEAD_LETTER_UNKNOWN'].map((reason) =>
+      ofReason(reason as Reason),
+    ),
+  ).toEqual([2, 2, 2, 2, 2])
 })
 
 test('who may not ends with 3, a device that is not there with 4, a passed deadline with 6', () => {

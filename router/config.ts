@@ -68,6 +68,10 @@ export const routerConfig = defineConfig(
       default: 1_000,
       doc: 'Messages watched by publishers at once; each is a read at the registry about once a second. Above it watches are answered RATE_EXCEEDED.',
     }),
+    deadLetterReplayRate: setting('ROUTER_DEAD_LETTER_REPLAY_RATE', wholeNumber({ min: 1, max: 1_000 }), {
+      default: 50,
+      doc: 'Dead letters that this router puts back into the queue in a second, when an operator replays them.',
+    }),
     lookupDeadlineMs: setting('ROUTER_LOOKUP_DEADLINE_MS', milliseconds({ min: 50, max: 30_000 }), {
       default: 2_000,
       doc: 'Deadline of one call to the registry.',

@@ -146,14 +146,20 @@ test('what a later version does is answered UNIMPLEMENTED, by every call', async
     () => operations.drainEdge({}, bound),
     () => operations.getEdgeDrain({}, bound),
     () => operations.abortEdgeDrain({}, bound),
-    () => operations.listDeadLetters({}, bound),
-    () => operations.getDeadLetter({}, bound),
-    () => operations.replayDeadLetters({}, bound),
-    () => operations.purgeDeadLetters({}, bound),
   ]
   for (const call of calls) {
     expect(await failureOf(call())).toMatchObject({ status: Status.UNIMPLEMENTED, reason: 'NOT_IMPLEMENTED' })
   }
+})
+
+test('dead letters are there to be asked for', async () => {
+  const operations = (await start()).client(OperationsServiceDefinition)
+  const bound = { deadlineMs: 5_000 }
+  expect(await operations.listDeadLetters({}, bound)).toMatchObject({ deadLetters: [], nextPageToken: '' })
+  const unknown = { status: Status.NOT_FOUND, reason: 'DEAD_LETTER_UNKNOWN', metadata: { position: '0:1' } }
+  expect(await failureOf(operations.getDeadLetter({ position: '0:1' }, bound))).toMatchObject(unknown)
+  expect(await failureOf(operations.replayDeadLetters({ positions: ['0:1'] }, bound))).toMatchObject(unknown)
+  expect(await operations.purgeDeadLetters({ before: { seconds: 1, nanos: 0 } }, bound)).toMatchObject({ purgedCount: 0 })
 })
 
 test('too much news in one report is refused whole', async () => {

@@ -12,6 +12,7 @@ import type { Metrics } from '../service-kit/metrics.ts'
 import { serveMetrics } from '../service-kit/metrics-server.ts'
 import type { Random } from '../service-kit/random.ts'
 import { createAcceptance } from './api/acceptance.ts'
+import { createDeadLetterCalls } from './api/dead-letters.ts'
 import { createDevicesService } from './api/devices-service.ts'
 import { createMessageQueries } from './api/message-queries.ts'
 import { createOperationsService } from './api/operations-service.ts'
@@ -157,7 +158,16 @@ export async function startRouter(options: RouterOptions): Promise<Router> {
         }),
       )
       server.add(DeviceServiceDefinition, createDevicesService(lookups))
-      server.add(OperationsServiceDefinition, createOperationsService({ registry, lookups, links, log }))
+      server.add(
+        OperationsServiceDefinition,
+        createOperationsService({
+          registry,
+          lookups,
+          links,
+          deadLetters: createDeadLetterCalls({ ...parts, queue, replayRatePerSecond: config.deadLetterReplayRate }),
+          log,
+        }),
+      )
       server.add(UplinkServiceDefinition, createUplinkService({ links, directory, lateAnswers, flushes, metrics }))
     },
   })

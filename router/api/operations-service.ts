@@ -7,6 +7,7 @@ import type { Log } from '../../service-kit/log.ts'
 import { timestampFromMicros } from '../../service-kit/time.ts'
 import type { EdgeLinks } from '../dispatch/edge-links.ts'
 import type { Lookups } from '../dispatch/lookups.ts'
+import type { DeadLetterCalls } from './dead-letters.ts'
 import { requireDeviceId } from './devices-service.ts'
 import { notYet } from './message-check.ts'
 
@@ -15,6 +16,7 @@ export interface OperationsServiceOptions {
   readonly registry: GrpcConnection
   readonly lookups: Lookups
   readonly links: EdgeLinks
+  readonly deadLetters: DeadLetterCalls
   readonly log: Log
 }
 
@@ -28,6 +30,7 @@ export function createOperationsService({
   registry,
   lookups,
   links,
+  deadLetters,
   log,
 }: OperationsServiceOptions): OperationsServiceImplementation {
   const client = registry.client(RegistryServiceDefinition)
@@ -86,18 +89,7 @@ export function createOperationsService({
     async abortEdgeDrain() {
       throw notYet('AbortEdgeDrain')
     },
-    async listDeadLetters() {
-      throw notYet('ListDeadLetters')
-    },
-    async getDeadLetter() {
-      throw notYet('GetDeadLetter')
-    },
-    async replayDeadLetters() {
-      throw notYet('ReplayDeadLetters')
-    },
-    async purgeDeadLetters() {
-      throw notYet('PurgeDeadLetters')
-    },
+    ...deadLetters,
   }
 }
 

@@ -47,6 +47,11 @@ const laneByPriority = { [Priority.HIGH]: 'high', [Priority.NORMAL]: 'normal', [
   Lane
 >
 
+/** The lane that a message of this priority goes through. */
+export function laneOf(priority: Priority): Lane {
+  return priority === Priority.UNSPECIFIED ? 'normal' : laneByPriority[priority]
+}
+
 /** Takes messages from publishers. */
 export function createPublishService(options: PublishServiceOptions): PublishServiceImplementation<DrainContext> {
   const { queue, dispatcher, acceptance, clock, log, metrics, queries, streamInFlightMax } = options
@@ -84,8 +89,7 @@ export function createPublishService(options: PublishServiceOptions): PublishSer
     const direct = mode === PublishMode.DIRECT
     if (direct && checked.target.$case === 'accountId') throw notYet('direct messages to an account')
     const queued = acceptance.accept(checked, principal)
-    const priority = checked.message.priority
-    const lane = priority === Priority.UNSPECIFIED ? 'normal' : laneByPriority[priority]
+    const lane = laneOf(checked.message.priority)
     const nowOrNever = checked.message.ttl?.seconds === 0 && checked.message.ttl.nanos === 0
     const response = direct
       ? await publishDirect(queued, checked.lifeMs, nowOrNever, context)

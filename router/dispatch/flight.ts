@@ -276,7 +276,7 @@ export class Flight implements Boarding {
       build: (deliveryId) =>
         buildDelivery(this.message, this.#content, row, {
           deliveryId,
-          redelivered: this.#maybeWritten,
+          redelivered: this.#maybeWritten || this.message.attempt > 0,
           remainingTime: this.message.expireTime - clock.nowMicros(),
         }),
       onSent: () => {
