@@ -75,22 +75,40 @@ test('registries that start at once take turns, and each step is applied once', 
   await Promise.all(clients.map((one) => one.shutdown()))
 })
 
-test('a table that another registry has just made, listed but not readable yet, is waited for', async () => {
-  await migrateCassandra(client, { settings, ...kit, migrations: [step(1)] })
-  let refused = 0
-  const early = new Proxy(client, {
+const tableMissing = new errors.ResponseError(types.responseErrorCodes.invalid, 'table registry_schema does not exist')
+const storageMissing = new errors.ResponseError(
+  types.responseErrorCodes.serverError,
+  'java.lang.IllegalArgumentException: Unknown CF a8a0d504-dc89-8001-89b4-34acfd7c3383',
+)
+
+/** The client, but the first queries that begin so find the table unreadable. */
+function early(beginning: string, refusals = [tableMissing, tableMissing]) {
+  const told = { refused: 0 }
+  const proxy = new Proxy(client, {
     get(target, property) {
       if (property !== 'execute') return Reflect.get(target, property)
       return (query: string, ...rest: [unknown[], object]) => {
-        if (!query.startsWith('SELECT version') || refused >= 2) return target.execute(query, ...rest)
-        refused++
-        throw new errors.ResponseError(types.responseErrorCodes.invalid, 'table registry_schema does not exist')
+        if (!query.startsWith(beginning) || told.refused >= refusals.length) return target.execute(query, ...rest)
+        throw refusals[told.refused++]
       }
     },
   })
-  await migrateCassandra(early, { settings, ...kit, migrations: [step(1), step(2)] })
-  expect(refused).toBe(2)
+  return { told, proxy }
+}
+
+test('a table that another registry has just made, listed but not readable yet, is waited for', async () => {
+  await migrateCassandra(client, { settings, ...kit, migrations: [step(1)] })
+  const { told, proxy } = early('SELECT version')
+  await migrateCassandra(proxy, { settings, ...kit, migrations: [step(1), step(2)] })
+  expect(told.refused).toBe(2)
   expect(await versions()).toEqual(['1 step 1', '2 step 2'])
+})
+
+test('so is a table that another registry makes at this very moment', async () => {
+  const { told, proxy } = early('UPDATE', [tableMissing, storageMissing])
+  await migrateCassandra(proxy, { settings, ...kit, migrations: [step(1)] })
+  expect(told.refused).toBe(2)
+  expect(await versions()).toEqual(['1 step 1'])
 })
 
 test('a step that ended halfway is done again', async () => {

@@ -11,7 +11,7 @@ import { migrations as allMigrations, type Migration } from './migrations/index.
 const lockTtlSeconds = 60
 const lockWaitMaxMs = 120_000
 const lockRetryMs = 250
-/** A node lists a table a moment before it can read it. */
+/** A node lists a table, or says that it exists already, a moment before it can read it. */
 const readableWaitMaxMs = 10_000
 const readableRetryMs = 100
 /** Changing the schema of a loaded cluster takes longer than any read. */
@@ -51,13 +51,12 @@ export async function migrateCassandra(client: Client, options: MigrateOptions):
     }
     return version
   }
-  const appliedOnceReadable = async (): Promise<number> => {
+  const onceReadable = async <T>(ask: () => Promise<T>): Promise<T> => {
     for (const giveUpAt = clock.monotonic() + readableWaitMaxMs; ; await clock.sleep(readableRetryMs)) {
       try {
-        return await applied()
+        return await ask()
       } catch (error) {
-        const unreadable = error instanceof errors.ResponseError && error.code === types.responseErrorCodes.invalid
-        if (!unreadable || clock.monotonic() >= giveUpAt) throw error
+        if (!isUnreadable(error) || clock.monotonic() >= giveUpAt) throw error
       }
     }
   }
@@ -73,7 +72,7 @@ export async function migrateCassandra(client: Client, options: MigrateOptions):
 
   await ensureKeyspace(client, settings, change)
   if (await tableExists(client, keyspace, 'registry_schema')) {
-    if ((await appliedOnceReadable()) === known) return
+    if ((await onceReadable(applied)) === known) return
   } else {
     // Nothing guards this first table. An id that all would choose makes what two create at once the same table.
     const id = uuidV8FromHash([keyspace, 'registry_schema'])
@@ -84,7 +83,7 @@ export async function migrateCassandra(client: Client, options: MigrateOptions):
   }
 
   const giveUpAt = clock.monotonic() + lockWaitMaxMs
-  while (!(await hold(true))) {
+  while (!(await onceReadable(() => hold(true)))) {
     if ((await applied()) === known) return
     if (clock.monotonic() >= giveUpAt) {
       throw new StartError(
@@ -110,6 +109,13 @@ export async function migrateCassandra(client: Client, options: MigrateOptions):
   } finally {
     await conditional(`UPDATE ${table} SET holder = null WHERE part = 'registry' IF holder = ?`, [holder])
   }
+}
+
+/** The table is not there yet, as the statement's own check says, or its storage when the statement gets that far. */
+function isUnreadable(error: unknown): boolean {
+  if (!(error instanceof errors.ResponseError)) return false
+  const { invalid, serverError } = types.responseErrorCodes
+  return error.code === invalid || (error.code === serverError && error.message.includes('Unknown CF'))
 }
 
 async function ensureKeyspace(
