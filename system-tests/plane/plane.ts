@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import process from 'node:process'
 import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
+import { Client } from 'cassandra-driver'
 import { HealthDefinition } from 'nice-grpc-server-health'
 import { queueHealthName } from '../../router/index.ts'
 import { systemClock } from '../../service-kit/clock.ts'
@@ -145,6 +146,7 @@ export async function startPlane(options: PlaneOptions): Promise<Plane> {
 
   async function close(): Promise<void> {
     await Promise.all(services.map((service) => (service.running ? service.kill() : undefined)))
+    await dropKeyspace(cassandra, `plane_${suffix}`)
     if (process.env[keepLogsVariable]) process.stderr.write(`logs of the plane are kept in ${folder}\n`)
     else await rm(folder, { recursive: true, force: true })
   }
@@ -179,6 +181,18 @@ export async function startPlane(options: PlaneOptions): Promise<Plane> {
         .map((service) => `--- ${service.name}\n${service.logFiles.map((file) => lastLines(file, 8)).join('\n')}`)
         .join('\n'),
     close,
+  }
+}
+
+/** Leaves the server as it was found: each table costs it memory for as long as it runs. One that is gone or stuck is no matter here. */
+async function dropKeyspace({ contactPoints, port, localDataCenter }: CassandraAddresses, keyspace: string): Promise<void> {
+  const client = new Client({ contactPoints: [...contactPoints], localDataCenter, protocolOptions: { port } })
+  try {
+    await client.execute(`DROP KEYSPACE IF EXISTS ${keyspace}`, [], { prepare: false, readTimeout: 20_000 })
+  } catch (error) {
+    process.stderr.write(`keyspace ${keyspace} is left behind: ${error instanceof Error ? error.message : String(error)}\n`)
+  } finally {
+    await client.shutdown()
   }
 }
 
