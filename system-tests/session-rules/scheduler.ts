@@ -17,20 +17,34 @@ export const choiceMax = 0xffff
 
 /** Most faults in one run: it ends, however the choices fall. */
 const faultsMax = 3
-/** One in so many choices that could be a fault, or an unasked happening, is one. */
-const faultShare = 16
-const unaskedShare = 16
+/** One in so many choices that could be a fault, or an unasked happening, is one, unless told otherwise. */
+const shares = { faultShare: 16, unaskedShare: 16 }
 
 /** Decides what happens next, one thing at a time, by a list of numbers. The same numbers give the same run. */
 export class Scheduler {
   readonly trace: string[] = []
   readonly #happenings = new Set<Happening>()
+  readonly #shares: typeof shares
   #faults = 0
+
+  constructor(own: Partial<typeof shares> = {}) {
+    this.#shares = { ...shares, ...own }
+  }
 
   /** Adds what can happen from now on, once. Returns how to take it back. */
   offer(happening: Happening): () => void {
     this.#happenings.add(happening)
     return () => void this.#happenings.delete(happening)
+  }
+
+  /** Lets happen what has these names, in this order. Throws when there is nothing of a name. */
+  async begin(names: readonly string[]): Promise<void> {
+    await settle()
+    for (const name of names) {
+      const happening = [...this.#happenings].find((one) => one.name === name)
+      if (happening === undefined) throw new Error(`'${name}' cannot happen after: ${this.trace.join(' → ')}`)
+      await this.#take(happening, undefined)
+    }
   }
 
   /** Lets happen what the choices say. */
@@ -46,9 +60,9 @@ export class Scheduler {
       if (happening === undefined) return
       const rest = Math.floor(number / all.length)
       // Numbers shrink towards 0, which is what goes well and is asked for.
-      if (happening.sort === 'may' && rest % unaskedShare !== 1) continue
+      if (happening.sort === 'may' && rest % this.#shares.unaskedShare !== 1) continue
       const faults = Object.entries(happening.faults ?? {})
-      await this.#take(happening, this.#faults < faultsMax ? faults[(rest % faultShare) - 1] : undefined)
+      await this.#take(happening, this.#faults < faultsMax ? faults[(rest % this.#shares.faultShare) - 1] : undefined)
     }
   }
 

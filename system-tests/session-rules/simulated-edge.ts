@@ -1,4 +1,4 @@
-import { EventEmitter } from 'node:events'
+import { EventEmitter, on } from 'node:events'
 import type { Duplex } from 'node:stream'
 import { Metadata } from 'nice-grpc-common'
 import { AwaitedResults } from '../../edge/awaited-results.ts'
@@ -6,6 +6,7 @@ import { createEdgeService, edgeIdMetadata } from '../../edge/deliver.ts'
 import type { DeviceSession } from '../../edge/device-session.ts'
 import { createEdgeMetrics } from '../../edge/edge-metrics.ts'
 import { FinalAnswers } from '../../edge/final-answers.ts'
+import type { Flusher } from '../../edge/flush-calls.ts'
 import { createRegistration, type RegistrationOptions } from '../../edge/registration.ts'
 import { createReplacedReports } from '../../edge/replaced.ts'
 import { createSessionFactory } from '../../edge/session-factory.ts'
@@ -57,6 +58,10 @@ export interface EdgeSurroundings {
   readonly removesRows: boolean
   /** The edge has begun to close this session's socket: `gone` is to be called once it is closed. */
   socketClosing(sessionId: string, gone: () => void): void
+  /** Has the router flush the inbox for a session; without it no session may want to. */
+  readonly flush?: (flusher: Flusher) => void
+  /** The device gets a frame, as text. */
+  readonly frame?: (letter: string, frame: string) => void
 }
 
 /** An edge as server.ts puts it together, without ports: the parts are the real ones, sockets and calls are the test's. */
@@ -108,8 +113,8 @@ export function createSimulatedEdge(edgeId: string, surroundings: EdgeSurroundin
         else unregister({ deviceId: row.deviceId, sessionId: row.sessionId, epoch: row.epoch })
       }
     },
-    // No device has an inbox here, and none answers late: both are what other tests are about.
-    flush: (flusher) => unexpected(`session ${flusher.sessionId} flushes`),
+    flush: surroundings.flush ?? ((flusher) => unexpected(`session ${flusher.sessionId} flushes`)),
+    // No device answers late: that is what other tests are about.
     reportLate: ({ deviceId }) => unexpected(`${deviceId} answers late`),
     ended: (session) => sessions.remove(session),
   }
@@ -123,7 +128,10 @@ export function createSimulatedEdge(edgeId: string, surroundings: EdgeSurroundin
     /** Lets a device in. Its session's id begins with `letter`. */
     connect(deviceId: string, letter: string): { readonly session: DeviceSession; closeSocket(): void } {
       firstByte = (letter.charCodeAt(0) - 65) << 2
-      const socket = new SimulatedSocket((gone) => surroundings.socketClosing(letter, gone))
+      const socket = new SimulatedSocket(
+        (gone) => surroundings.socketClosing(letter, gone),
+        (frame) => surroundings.frame?.(letter, frame),
+      )
       factory.admit({
         webSocket: socket as unknown as DeviceSocket,
         socket: flowing as unknown as Duplex,
@@ -144,6 +152,18 @@ export function createSimulatedEdge(edgeId: string, surroundings: EdgeSurroundin
       for await (const answer of service.deliver(requests, callContext(edgeId))) answers.push(answer as DeliverResponse)
       return answers
     },
+    /** A router's stream that stays: tells every answer, also those that come later. */
+    stream(answered: (answer: DeliverResponse) => void): (request: DeepPartial<DeliverRequest>) => void {
+      const requests = new EventEmitter()
+      const arriving = (async function* () {
+        for await (const [request] of on(requests, 'request')) yield request as DeliverRequest
+      })()
+      const read = async () => {
+        for await (const answer of service.deliver(arriving, callContext(edgeId))) answered(answer as DeliverResponse)
+      }
+      void read()
+      return (request) => void requests.emit('request', DeliverRequest.fromPartial(request))
+    },
     stop: () => wheel.stop(),
   }
 }
@@ -155,13 +175,17 @@ class SimulatedSocket extends EventEmitter {
   session: DeviceSession | undefined = undefined
   readonly readyState = 1
   readonly #closing: (gone: () => void) => void
+  readonly #frame: (frame: string) => void
 
-  constructor(closing: (gone: () => void) => void) {
+  constructor(closing: (gone: () => void) => void, frame: (frame: string) => void) {
     super()
     this.#closing = closing
+    this.#frame = frame
   }
 
-  send(): void {}
+  send(frame: Buffer): void {
+    this.#frame(frame.toString('utf8'))
+  }
   ping(): void {}
   close(code: number): void {
     this.#closing(() => this.emit('close', code))
