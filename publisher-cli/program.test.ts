@@ -310,6 +310,12 @@ test.for<[string, string]>([
   ['watch', "missing required argument 'message-id'"],
   ['watch m --timeout 2d', 'more than 0 and at most 24h'],
   ['cancel', "missing required argument 'message-id'"],
+  ['dead-letters list --limit 0', 'Expected a whole number from 1 to 100000'],
+  ['dead-letters show', "missing required argument 'position'"],
+  ['dead-letters replay', "missing required argument 'positions'"],
+  ['dead-letters purge', "required option '--before <time>' not specified"],
+  ['dead-letters purge --before yesterday', 'Expected how long ago, such as 12h or 7d'],
+  ['dead-letters purge --before 2026-13-01T00:00:00Z', 'Expected how long ago, such as 12h or 7d'],
   ['fly', "unknown command 'fly'"],
 ])('"%s" is a usage error that says what is wrong', async ([args, words]) => {
   const ran = await run(args.split(' '))
@@ -328,6 +334,11 @@ test.for([
   ['devices', 'get'],
   ['edges'],
   ['edges', 'list'],
+  ['dead-letters'],
+  ['dead-letters', 'list'],
+  ['dead-letters', 'show'],
+  ['dead-letters', 'replay'],
+  ['dead-letters', 'purge'],
 ])('help for %j goes to stdout, ends with 0 and has an example', async (command) => {
   const ran = await run([...command, '--help'])
   expect(ran).toMatchObject({ code: 0, stderr: [] })

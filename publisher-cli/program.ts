@@ -1,5 +1,9 @@
 import { Command, CommanderError } from 'commander'
 import { addCancelCommand } from './commands/cancel.ts'
+import { addDeadLettersListCommand } from './commands/dead-letters-list.ts'
+import { addDeadLettersPurgeCommand } from './commands/dead-letters-purge.ts'
+import { addDeadLettersReplayCommand } from './commands/dead-letters-replay.ts'
+import { addDeadLettersShowCommand } from './commands/dead-letters-show.ts'
 import { addDevicesGetCommand } from './commands/devices-get.ts'
 import { addEdgesListCommand } from './commands/edges-list.ts'
 import { addListenCommand } from './commands/listen.ts'
@@ -65,5 +69,10 @@ function createProgram(context: CliContext): Command {
     program.command(name).description(description).helpCommand(false).addHelpText('after', `\nExample:\n  push-cli ${example}`)
   addDevicesGetCommand(group('devices', 'Looks at devices.', 'devices get my-tv'), context)
   addEdgesListCommand(group('edges', 'Looks at edges.', 'edges list'), context)
+  const deadLetters = group('dead-letters', 'Looks after messages that could not be delivered to anybody.', 'dead-letters list')
+  addDeadLettersListCommand(deadLetters, context)
+  addDeadLettersShowCommand(deadLetters, context)
+  addDeadLettersReplayCommand(deadLetters, context)
+  addDeadLettersPurgeCommand(deadLetters, context)
   return program
 }

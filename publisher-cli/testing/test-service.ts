@@ -1,6 +1,17 @@
 import type { GetDeviceRequest, GetDeviceResponse } from '../../gen/push/v1/devices.ts'
 import { DeviceServiceDefinition } from '../../gen/push/v1/devices.ts'
-import type { ListEdgesRequest, ListEdgesResponse } from '../../gen/push/v1/operations.ts'
+import type {
+  GetDeadLetterRequest,
+  GetDeadLetterResponse,
+  ListDeadLettersRequest,
+  ListDeadLettersResponse,
+  ListEdgesRequest,
+  ListEdgesResponse,
+  PurgeDeadLettersRequest,
+  PurgeDeadLettersResponse,
+  ReplayDeadLettersRequest,
+  ReplayDeadLettersResponse,
+} from '../../gen/push/v1/operations.ts'
 import { OperationsServiceDefinition } from '../../gen/push/v1/operations.ts'
 import type {
   CancelMessageRequest,
@@ -30,6 +41,10 @@ export interface Answers {
   cancelMessage?: Answer<CancelMessageRequest, CancelMessageResponse>
   getDevice?: Answer<GetDeviceRequest, GetDeviceResponse>
   listEdges?: Answer<ListEdgesRequest, ListEdgesResponse>
+  listDeadLetters?: Answer<ListDeadLettersRequest, ListDeadLettersResponse>
+  getDeadLetter?: Answer<GetDeadLetterRequest, GetDeadLetterResponse>
+  replayDeadLetters?: Answer<ReplayDeadLettersRequest, ReplayDeadLettersResponse>
+  purgeDeadLetters?: Answer<PurgeDeadLettersRequest, PurgeDeadLettersResponse>
 }
 
 /** A service with the public contracts whose answers a test gives. */
@@ -71,10 +86,10 @@ export async function startTestService(answers: Answers) {
         drainEdge: notYet,
         getEdgeDrain: notYet,
         abortEdgeDrain: notYet,
-        listDeadLetters: notYet,
-        getDeadLetter: notYet,
-        replayDeadLetters: notYet,
-        purgeDeadLetters: notYet,
+        listDeadLetters: async (request) => (answers.listDeadLetters ? answers.listDeadLetters(request) : notYet()),
+        getDeadLetter: async (request) => (answers.getDeadLetter ? answers.getDeadLetter(request) : notYet()),
+        replayDeadLetters: async (request) => (answers.replayDeadLetters ? answers.replayDeadLetters(request) : notYet()),
+        purgeDeadLetters: async (request) => (answers.purgeDeadLetters ? answers.purgeDeadLetters(request) : notYet()),
       })
     },
   })
