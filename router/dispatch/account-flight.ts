@@ -55,6 +55,7 @@ export class AccountFlight implements Boarding {
 
   /** The flights to the devices have holds of their own. */
   board(): void {}
+  registryFails(): void {}
 
   start(): void {
     void this.#expand()

@@ -57,6 +57,29 @@ describe('from the queue', () => {
     expect(link.offered.map((one) => one.messageId)).toEqual(['m1', 'm2', 'm3'])
   })
 
+  test('one that ends before its turn lets nobody overtake the ones before it', async () => {
+    const bench = dispatchBench()
+    bench.connect('d', 'e1:s1')
+    const lease = bench.lease()
+    const link = bench.link('e1')
+    link.state = 'down'
+    await bench.hand(lease, [
+      [0, bench.queued('m1', 'd')],
+      [1, bench.queued('m2', 'd', { ttl: { seconds: 3, nanos: 0 } })],
+      [2, bench.queued('m3', 'd')],
+      [3, bench.queued('m4', 'd', { ttl: { seconds: 4, nanos: 0 } })],
+    ])
+    await bench.clock.advance(5_000)
+    await settle()
+    expect(bench.settled()).toEqual(['m2 EXPIRED', 'm4 EXPIRED'])
+    await bench.hand(lease, [[4, bench.queued('m5', 'd')]])
+    expect(link.offered).toEqual([])
+    link.state = 'open'
+    await bench.clock.advance(2_000)
+    await settle()
+    expect(link.offered.map((one) => one.messageId)).toEqual(['m1', 'm3', 'm5'])
+  })
+
   test('the next message of a device does not wait for the answer to the one before', async () => {
     const bench = dispatchBench()
     bench.connect('d', 'e1:s1')
@@ -417,6 +440,25 @@ describe('while the registry does not answer', () => {
     await bench.clock.advance(6_000)
     await settle()
     expect(bench.settled()).toEqual(['m STORED UNREACHABLE'])
+  })
+
+  test('the holds of those that wait for their turn stand still as well: nobody of them is stored, nobody overtakes', async () => {
+    const bench = dispatchBench()
+    bench.connect('d', 'e1:s1')
+    bench.registry.down = true
+    const lease = bench.lease()
+    await bench.hand(
+      lease,
+      ['m1', 'm2', 'm3'].map((id, offset) => [offset, bench.queued(id, 'd')] as [number, ReturnType<typeof bench.queued>]),
+    )
+    await bench.clock.advance(30_000)
+    await bench.hand(lease, [[3, bench.queued('m4', 'd')]])
+    await bench.clock.advance(270_000)
+    bench.registry.down = false
+    await bench.clock.advance(2_000)
+    await settle()
+    expect(bench.settled()).toEqual([])
+    expect(bench.link('e1').offered.map((one) => one.messageId)).toEqual(['m1', 'm2', 'm3', 'm4'])
   })
 
   test('a lease that starts meanwhile is paused as well', async () => {

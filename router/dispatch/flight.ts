@@ -134,6 +134,13 @@ export class Flight implements Boarding {
     this.#hold.start()
   }
 
+  /** While it waits for its turn, what the one before it waits for holds it up as well: its hold stands still too. */
+  registryFails(fails: boolean): void {
+    if (this.#stage !== 'new') return
+    if (fails) this.#hold.fails()
+    else this.#hold.answered()
+  }
+
   /** Sets out. Does nothing for a flight that has ended while it waited. */
   start(): void {
     if (this.#stage === 'new') void this.#lookUp({ fresh: false, allRows: false })

@@ -8,6 +8,8 @@ export interface Boarding {
   readonly chainKey: string
   /** It counts as in flight from here. */
   board(): void
+  /** The registry does not answer (true), or answers again (false), while this one waits for its turn. */
+  registryFails(fails: boolean): void
   /** Sets out. */
   start(): void
 }
@@ -56,8 +58,9 @@ export class Lanes {
   /** Records in flight by place: one that is read again, by a later lease, joins its flight instead of setting out twice. */
   readonly #byPlace = new Map<string, Boarding>()
   readonly #places = new Map<Boarding, { place: RecordPlace; leases: Set<PartitionLease> }>()
-  /** Flights that wait for the flight before them to be handed off. */
+  /** Flights that wait for the flight before them to be handed off, by that flight; and the other way round. */
   readonly #next = new Map<Boarding, Boarding>()
+  readonly #before = new Map<Boarding, Boarding>()
   /** Keyed messages seen in each lease, oldest first: a repeat further on in the same partition is the same message, and is done with. */
   readonly #keyed = new Map<PartitionLease, Set<string>>()
   readonly #repeats
@@ -143,13 +146,27 @@ export class Lanes {
     this.#fill(lease.lane)
   }
 
-  /** The flight's message is on its way: the device's next one may go. */
+  /** The flight's message is on its way: the device's next one may go, unless this one has ended before its own turn: then that waits on. */
   handedOff(laneName: Lane, flight: Boarding): void {
-    const lane = this.#lane(laneName)
-    if (lane.chainEnds.get(flight.chainKey) === flight) lane.chainEnds.delete(flight.chainKey)
+    const { chainEnds } = this.#lane(laneName)
+    const before = this.#before.get(flight)
     const next = this.#next.get(flight)
+    this.#before.delete(flight)
     this.#next.delete(flight)
-    next?.start()
+    if (before) this.#next.delete(before)
+    if (chainEnds.get(flight.chainKey) === flight) {
+      if (before) chainEnds.set(flight.chainKey, before)
+      else chainEnds.delete(flight.chainKey)
+    }
+    if (!next) return
+    this.#before.delete(next)
+    if (before) this.#follow(before, next)
+    else next.start()
+  }
+
+  #follow(before: Boarding, next: Boarding): void {
+    this.#next.set(before, next)
+    this.#before.set(next, before)
   }
 
   /** The flight has no next step: its place may be committed as soon as all below it may. */
@@ -175,9 +192,10 @@ export class Lanes {
     return this.#places.get(flight)?.place
   }
 
-  /** Stops fetching on all lanes, or lets it go on. What is in flight is not touched. */
+  /** The registry does not answer, so fetching stops on all lanes; or it goes on. What has set out is not touched, and what waits for its turn is told. */
   hold(held: boolean): void {
     this.#held = held
+    for (const waiting of this.#before.keys()) waiting.registryFails(held)
     for (const lane of this.#lanes.values()) this.#applyPause(lane)
   }
 
@@ -199,8 +217,10 @@ export class Lanes {
       const before = lane.chainEnds.get(flight.chainKey)
       lane.chainEnds.set(flight.chainKey, flight)
       flight.board()
-      if (before) this.#next.set(before, flight)
-      else flight.start()
+      if (before) {
+        this.#follow(before, flight)
+        if (this.#held) flight.registryFails(true)
+      } else flight.start()
     }
     this.#inFlight.set({ lane: laneName }, lane.flying.size)
     const full = lane.waiting.size > 0 || lane.flying.size >= this.#options.inFlightMax
