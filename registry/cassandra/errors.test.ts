@@ -15,6 +15,8 @@ test.each([
   ['an overloaded server', response(0x1001), 'overloaded'],
   ['a busy connection', new errors.BusyConnectionError('10.0.0.1', 2048, 1), 'overloaded'],
   ['a refused connection', Object.assign(new Error('connect ECONNREFUSED'), { code: 'ECONNREFUSED' }), 'unavailable'],
+  ['a pool without connections', new Error('No connection available'), 'no_host'],
+  ['a pool that is closed', new Error('Connection closed'), 'no_host'],
   ['no host, one of which timed out', noHost({ a: response(0x1000), b: timeout }), 'timeout'],
   ['no host, nested', noHost({ a: noHost({ b: timeout }) }), 'timeout'],
   ['no host, all unavailable', noHost({ a: response(0x1000), b: response(0x1000) }), 'unavailable'],

@@ -15,6 +15,8 @@ const responseCodes: Record<number, CassandraFailure> = {
   5376: 'unavailable', // write failure
 }
 
+const poolWords: ReadonlySet<string> = new Set(['No connection available', 'Connection closed'])
+
 /**
  * Says what a driver error means. The driver hides what every host said in `innerErrors`, which may also be empty (all
  * hosts are marked down): any timeout among them means that the statement may have been carried out.
@@ -30,6 +32,8 @@ export function failureOf(error: unknown): CassandraFailure {
   if (error instanceof errors.ResponseError) return responseCodes[error.code] ?? 'defect'
   // A connection that breaks under a statement says so with a code of the socket.
   if (error instanceof Error && ('isSocketError' in error || 'code' in error)) return 'unavailable'
+  // What the driver says in so many words, and no class of its own, when a pool has lost its connections just now.
+  if (error instanceof Error && poolWords.has(error.message)) return 'no_host'
   return 'defect'
 }
 
