@@ -60,7 +60,9 @@ export function check(story: Story, options: CheckOptions = {}): CheckReport {
     ...handledTwice(index),
     ...falselyAcknowledged(index),
     ...wrongEnds(index, dropReasons, toleranceMs),
-    ...(edgesGone ? [] : [...calledOffline(index, noticeMs), ...expiredBesideSession(index)]),
+    ...(edgesGone
+      ? []
+      : [...calledOffline(index, noticeMs), ...expiredBesideSession(index), ...waitedBesideSession(index, inboxWaitMs)]),
     ...handledLate(index, toleranceMs),
     ...outOfOrder(index).violations,
     ...restViolations(index, { waitMaxMs: inboxWaitMs }),
@@ -172,6 +174,18 @@ function expiredBesideSession(index: StoryIndex): string[] {
         wasConnectedThroughout(index.deviceById.get(message.deviceId), message.answer.acceptTime, message.answer.expireTime),
     )
     .map((message) => `${nameOf(message)} has expired, though its device had a session all the time`)
+}
+
+/** What was stored comes soon to a device that has a session all the while; what never comes is told by what is read at rest. */
+function waitedBesideSession(index: StoryIndex, inboxWaitMs: number): string[] {
+  return index.accepted.flatMap((message) => {
+    const [stored] = storingsOf(index, message)
+    const [handling] = index.handlings(message)
+    if (stored === undefined || handling === undefined || handling.handledAt - stored.at <= inboxWaitMs) return []
+    if (!wasConnectedThroughout(index.deviceById.get(message.deviceId), stored.at, handling.handledAt)) return []
+    const waitedMs = Math.round(handling.handledAt - stored.at)
+    return `${nameOf(message)} waited ${waitedMs} ms in the inbox, though its device had a session all the time`
+  })
 }
 
 /** Nothing comes to a handler after its time. */

@@ -158,6 +158,21 @@ describe('found is', () => {
     expect(check(expired).violations).toEqual([expect.stringContaining('has expired, though')])
   })
 
+  test('a message that lies in the inbox for long beside an open session, though it comes at last', () => {
+    const sessions = [always, { sessionId: 's2', openedAt: 12_000, endedAt: undefined }]
+    const late = (parts: { sessions: SessionSpan[] }) =>
+      story({
+        published: [published('m')],
+        handled: [handled('m', { handledAt: 13_000, sessionId: 's2' })],
+        settled: [settled('m', { state: 'STORED', reason: 'UNREACHABLE', settledAt: 2_500 })],
+        ...parts,
+      })
+    expect(check(late({ sessions })).violations).toEqual([expect.stringContaining('waited 10500 ms in the inbox')])
+    expect(check(late({ sessions }), { inboxWaitMs: 11_000 }).violations).toEqual([])
+    // It was away in between.
+    expect(check(late({ sessions: [{ ...always, endedAt: 11_000 }, ...sessions.slice(1)] })).violations).toEqual([])
+  })
+
   test('a message that is handled after its time', () => {
     const late = story({
       published: [published('m', { ttlMs: 1_000 })],
