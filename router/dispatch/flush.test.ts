@@ -138,7 +138,19 @@ describe('a flush stops, and the entry stays', () => {
     expect(flush.said.at(-1)).toEqual(end(FlushResult.STOPPED, 0, FlushStop.ROUTER))
   })
 
-  test('when the receipt or the removal fails: it is the router that must be asked again', async () => {
+  test('when the receipt fails: the entry stays, and the router must be asked again', async () => {
+    const bench = flushBench()
+    bench.put('m')
+    bench.receipts.fails = 1
+    const flush = bench.start()
+    await settle()
+    bench.link('e1').say('m', OutcomeKind.ACKNOWLEDGED)
+    await flush.done
+    expect(bench.removed).toEqual([])
+    expect(flush.said.at(-1)).toEqual(end(FlushResult.STOPPED, 0, FlushStop.ROUTER))
+  })
+
+  test('when the removal fails: it is the router that must be asked again', async () => {
     const bench = flushBench()
     bench.put('m')
     bench.failRemoves()
