@@ -1,7 +1,12 @@
+import type { ConsumerConfig } from 'kafkajs'
 import { afterEach, beforeEach, expect, inject, test } from 'vitest'
+import { systemClock } from '../../../service-kit/clock.ts'
+import { silentLog } from '../../../service-kit/log.ts'
+import { systemRandom } from '../../../service-kit/random.ts'
 import { type KafkaLink, openKafkaLink } from '../testing/kafka-link.ts'
 import { type KafkaStand, kafkaStand } from '../testing/kafka-stand.ts'
 import { bytesOf, textOf } from '../testing/record-taker.ts'
+import { createDeadLetterTopic } from './dead-letter-topic.ts'
 
 let stand: KafkaStand
 let link: KafkaLink
@@ -64,6 +69,40 @@ test('reading leaves nothing behind: no commits, no members, and every record is
   } finally {
     await admin.disconnect()
   }
+})
+
+test('what is purged while a list is on its way is left out of it, and the rest is not', async () => {
+  const { queue } = await stand.openReady()
+  for (const text of ['a', 'b', 'c', 'd', 'e']) await queue.publishDeadLetter('tv', bytesOf(text))
+  const topic = stand.names.deadLetter
+  const purge = async () => {
+    const admin = stand.kafka.admin()
+    await admin.connect()
+    // kafkajs knows no leaders of a topic that it has not been asked about.
+    await admin.fetchTopicOffsets(topic)
+    await admin.deleteTopicRecords({ topic, partitions: [{ partition: 0, offset: '2' }] })
+    await admin.disconnect()
+  }
+  const letters = createDeadLetterTopic({
+    // The offsets have been asked for when the consumer connects.
+    kafka: Object.assign(Object.create(stand.kafka), {
+      consumer: (options: ConsumerConfig) => {
+        const consumer = stand.kafka.consumer(options)
+        return Object.assign(Object.create(consumer), { connect: () => purge().then(() => consumer.connect()) })
+      },
+    }),
+    topic,
+    groupPrefix: stand.names.deadLetterGroupPrefix,
+    timeoutMs: 20_000,
+    leaveTimeoutMs: 5_000,
+    closing: new AbortController().signal,
+    clock: systemClock,
+    random: systemRandom,
+    log: silentLog,
+  })
+  const page = await letters.listDeadLetters({ limit: 10 })
+  expect(page.letters.map((letter) => textOf(letter))).toEqual(['c', 'd', 'e'])
+  expect(page.more).toBe(false)
 })
 
 test('closing the queue ends a reading that is under way', async () => {
