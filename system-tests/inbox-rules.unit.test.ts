@@ -2,7 +2,7 @@ import fc from 'fast-check'
 import { afterAll, describe, expect, test, vi } from 'vitest'
 import { brokenRules } from './inbox-rules/breakages.ts'
 import { InboxPlane } from './inbox-rules/plane.ts'
-import { type Cast, openBeforeHint, openGround } from './inbox-rules/setting.ts'
+import { type Cast, insertBeforeHint, openBeforeHint, openGround } from './inbox-rules/setting.ts'
 import { choiceMax } from './session-rules/scheduler.ts'
 
 // Dispatch, offline path, flushes, registry, stores and edges are the real ones. Every step at the store, every delivery, poke,
@@ -22,6 +22,7 @@ const casts: Readonly<Record<string, Cast>> = {
   'two sessions on two edges, two messages': { edges: ['x', 'y'], messages: 2 },
   'two sessions on one edge, two messages': { edges: ['x', 'x'], messages: 2 },
   'three sessions on two edges, one message': { edges: ['x', 'y', 'x'], messages: 1 },
+  'a session that registers while a hint is on its way': { edges: ['x', 'y'], messages: 2, prologue: insertBeforeHint },
   'sessions that come while a hint is on its way': { edges: ['x', 'y', 'x'], messages: 2, prologue: openBeforeHint },
 }
 
@@ -33,7 +34,7 @@ describe('whatever the order, no message is lost or stuck, and none waits beside
         const findings = await plane.run(choices)
         expect(findings, plane.scheduler.trace.join(' → ')).toEqual([])
       }),
-      { numRuns: 250 },
+      { numRuns: 200 },
     )
   })
 })

@@ -1,6 +1,6 @@
 import type { SessionStore } from '../../registry/session-store.ts'
 import type { Finding } from './plane.ts'
-import { type Breakage, type Cast, openBeforeHint } from './setting.ts'
+import { type Breakage, type Cast, insertBeforeHint, openBeforeHint } from './setting.ts'
 
 /** A rule, broken, and by what it must be noticed. */
 export interface BrokenRule {
@@ -53,7 +53,7 @@ export const brokenRules: Readonly<Record<string, BrokenRule>> = {
   },
   'Register reads the hint before it inserts': {
     breakage: { registerStore: rememberingHint },
-    cast: oneSession,
+    cast: { ...oneSession, prologue: insertBeforeHint },
     finding: 'mail waits beside an open session',
   },
   'a poke is answered when it arrives': {

@@ -61,3 +61,9 @@ export function openGround(): Ground {
     nextDevice: () => `device-${++devices}`,
   }
 }
+
+/** A has read once and is about to insert its row; a message is stored, and its hint is to follow. */
+export const insertBeforeHint: readonly string[] = [
+  ...['A connects', 'A reads sessions'],
+  ...['M published', 'the router reads sessions', 'M stored'],
+]
