@@ -4,7 +4,7 @@ import { PushError } from '../../../service-kit/errors.ts'
 import { type Lane, lanes, type MessageQueue, type OutgoingRecord, type QueueConsumer } from '../message-queue.ts'
 import { createOutgoingBuffer, type OutgoingBuffer } from '../outgoing-buffer.ts'
 import { type QueueMetrics, queueMetrics } from '../queue-metrics.ts'
-import { QueueStatus } from '../queue-status.ts'
+import { closedProblem, QueueStatus } from '../queue-status.ts'
 import { type TopicNames, topicNames } from '../topics.ts'
 import { installBatchCheck } from './batch-check.ts'
 import { kafkaLog } from './kafka-log.ts'
@@ -173,8 +173,8 @@ class KafkaQueue implements MessageQueue {
     if (this.#preparing) await this.#within(this.#preparing, this.#bounds.leaveTimeoutMs)
     await this.#producer?.close()
     this.#producer = undefined
-    this.#problem = 'the queue is closed'
-    this.#updateStatus()
+    this.#problem = closedProblem
+    this.#status.close()
   }
 
   // Publishing.
