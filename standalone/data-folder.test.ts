@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
@@ -39,4 +39,12 @@ test('a folder that cannot be made is refused with the setting', () => {
   writeFileSync(join(base, 'file'), '')
   expect(() => takeDataFolder(join(base, 'file', 'data'))).toThrow(DataFolderError)
   expect(() => takeDataFolder(join(base, 'file', 'data'))).toThrow(/set STANDALONE_DATA_FOLDER/)
+})
+
+test('a folder in which nothing can be written is refused with the setting, and is not kept locked', () => {
+  const folder = join(base, 'data')
+  // Stands for files of another user, which the superuser that tests may run as could write all the same.
+  mkdirSync(join(folder, 'pid'), { recursive: true })
+  expect(() => takeDataFolder(folder)).toThrow(DataFolderError)
+  expect(() => takeDataFolder(folder)).toThrow(/cannot be used: EISDIR.*; set STANDALONE_DATA_FOLDER/)
 })

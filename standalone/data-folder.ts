@@ -36,6 +36,7 @@ export function takeDataFolder(folder: string): DataFolder {
   try {
     lock = new DatabaseSync(join(path, 'lock'), { timeout: 0 })
     lock.exec('BEGIN EXCLUSIVE')
+    writeFileSync(pidFile, `${process.pid}\n`)
   } catch (cause) {
     lock?.close()
     if (isBusy(cause)) {
@@ -47,11 +48,11 @@ export function takeDataFolder(folder: string): DataFolder {
       `the data folder ${path} cannot be used: ${cause instanceof Error ? cause.message : String(cause)}; set STANDALONE_DATA_FOLDER`,
     )
   }
-  writeFileSync(pidFile, `${process.pid}\n`)
+  const held = lock
   return {
     path,
     file: (name) => join(path, name),
-    release: () => lock.close(),
+    release: () => held.close(),
   }
 }
 

@@ -2,6 +2,9 @@ import type { Log } from '../../service-kit/log.ts'
 import type { QueueState } from './message-queue.ts'
 import type { QueueMetrics } from './queue-metrics.ts'
 
+/** What stands in the way of a closed queue. */
+export const closedProblem = 'the queue is closed'
+
 /** Whether a queue takes messages, why not, and who wants to know. */
 export class QueueStatus {
   readonly #log: Log
@@ -32,6 +35,15 @@ export class QueueStatus {
 
   /** Takes what stands in the way; undefined: nothing. Tells of changes. */
   set(problem: string | undefined): void {
+    this.#change(problem, problem === undefined ? 'info' : 'warn')
+  }
+
+  /** The queue has been closed by its owner, so that this is nothing to warn of. */
+  close(): void {
+    this.#change(closedProblem, 'info')
+  }
+
+  #change(problem: string | undefined, level: 'info' | 'warn'): void {
     const state: QueueState = problem === undefined ? 'ready' : this.#answered ? 'unavailable' : 'starting'
     const changed = state !== this.#state || problem !== this.#reason
     const stateChanged = state !== this.#state
@@ -39,8 +51,8 @@ export class QueueStatus {
     this.#reason = problem
     this.#metrics.ready.set(problem === undefined ? 1 : 0)
     if (!changed) return
-    if (problem === undefined) this.#log.info('queue is ready')
-    else this.#log.warn('queue is not ready', { problem })
+    if (problem === undefined) this.#log[level]('queue is ready')
+    else this.#log[level]('queue is not ready', { problem })
     if (stateChanged) for (const listener of [...this.#listeners]) listener(state)
   }
 

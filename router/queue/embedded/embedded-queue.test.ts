@@ -9,6 +9,7 @@ import { systemClock } from '../../../service-kit/clock.ts'
 import { silentLog } from '../../../service-kit/log.ts'
 import { createMetrics } from '../../../service-kit/metrics.ts'
 import { metricValue } from '../../../service-kit/testing/metric-value.ts'
+import { recordingLog } from '../../../service-kit/testing/recording-log.ts'
 import { messageQueueSuite } from '../message-queue.suite.ts'
 import { bytesOf, RecordTaker, textOf } from '../testing/record-taker.ts'
 import { type EmbeddedQueueBounds, embeddedQueueOn, openEmbeddedQueue, partitionOf } from './embedded-queue.ts'
@@ -54,6 +55,16 @@ describe('queue file', () => {
       ${body}`
     return spawnSync(process.execPath, ['--input-type=module-typescript', '-e', script], { encoding: 'utf8' })
   }
+
+  test('closing is nothing to warn of', async () => {
+    const log = recordingLog()
+    const queue = openEmbeddedQueue({ path, log, metrics: createMetrics(), clock: systemClock })
+    await queue.close()
+    expect(log.entries.map(({ level, phrase }) => `${level} ${phrase}`)).toEqual([
+      'info queue is ready',
+      'info queue is not ready',
+    ])
+  })
 
   test('what publish has answered outlives a process that is killed', async () => {
     const { signal, stderr } = inOtherProcess(`

@@ -244,7 +244,7 @@ class FileQueue implements EmbeddedQueue {
     this.#endLeases()
     this.#closed = true
     await this.#buffer.drained()
-    this.#status.set('the queue is closed')
+    this.#status.close()
     this.#file.close()
   }
 

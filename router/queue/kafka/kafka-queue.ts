@@ -13,7 +13,7 @@ import {
 } from '../message-queue.ts'
 import { createOutgoingBuffer, type OutgoingBuffer } from '../outgoing-buffer.ts'
 import { type QueueMetrics, queueMetrics } from '../queue-metrics.ts'
-import { QueueStatus } from '../queue-status.ts'
+import { closedProblem, QueueStatus } from '../queue-status.ts'
 import { type TopicNames, topicNames } from '../topics.ts'
 import { installBatchCheck } from './batch-check.ts'
 import { createDeadLetterTopic, type DeadLetterTopic } from './dead-letter-topic.ts'
@@ -214,8 +214,8 @@ class KafkaQueue implements MessageQueue {
     if (this.#preparing) await this.#within(this.#preparing, this.#bounds.leaveTimeoutMs)
     await this.#producer?.close()
     this.#producer = undefined
-    this.#problem = 'the queue is closed'
-    this.#updateStatus()
+    this.#problem = closedProblem
+    this.#status.close()
   }
 
   // Publishing.
