@@ -52,5 +52,14 @@ describe('it would be noticed if', () => {
       { numRuns: 2_000, seed: 1, endOnFailure: true },
     )
     expect(noticed).toBe(true)
+    // And there, where it would be, nothing is.
+    await fc.assert(
+      fc.asyncProperty(schedules, async (choices) => {
+        const plane = new InboxPlane(ground, cast)
+        const findings = await plane.run(choices)
+        expect(findings, plane.scheduler.trace.join(' → ')).toEqual([])
+      }),
+      { numRuns: 300, seed: 1 },
+    )
   })
 })

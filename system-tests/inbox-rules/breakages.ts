@@ -23,11 +23,20 @@ const flushing: Cast = {
     ...['hint', 'the router reads sessions', 'poke to A'],
   ],
 }
-/** A poke for B, which has just inserted its row, is on its way; A does not know of either. */
+/** B, which is about to hear that it is registered, has been poked; A does not know of either. */
 const newcomer: Cast = {
   edges: ['x', 'y'],
   messages: 1,
-  prologue: [...openBeforeHint, 'B connects', 'B reads sessions', 'B inserts', 'hint', 'the router reads sessions'],
+  prologue: [
+    ...openBeforeHint,
+    'B connects',
+    'B reads sessions',
+    'B inserts',
+    'B reads sessions',
+    'hint',
+    'the router reads sessions',
+    'poke to B',
+  ],
 }
 
 /** Each rule of the inbox, broken alone. What the property does not notice here it would not notice in the code either. */
