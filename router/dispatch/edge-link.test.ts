@@ -335,3 +335,32 @@ test("the device's answer to a written delivery that was given up is told as a l
   await wake.promise
   expect(late).toEqual([`d m ${OutcomeKind.ACKNOWLEDGED}`])
 })
+
+test("the device's answer to a delivery that no outcome came for in time is told as a late one", async () => {
+  const edge = new ScriptedEdge()
+  const wake = Promise.withResolvers<void>()
+  edge.answer = () => ({ outcomes: [], inboxReadyAnswers: [], closeSessionAnswers: [] })
+  const late: string[] = []
+  const link = new EdgeLink({
+    ...parts,
+    edgeId: 'e1',
+    address: await edge.listen(),
+    limits: { ...defaultLinkLimits, firstOutcomeTimeoutMs: 200 },
+    onLateOutcome: ({ deviceId, messageId, outcome: { kind } }) => {
+      late.push(`${deviceId} ${messageId} ${kind}`)
+      wake.resolve()
+    },
+  })
+  opened.push(() => link.close())
+  const first = send(link)
+  // Handed over, then lost.
+  await first.heard(2)
+  edge.answer = () => ({
+    outcomes: [outcome(first.id, OutcomeKind.WRITTEN), outcome(first.id, OutcomeKind.ACKNOWLEDGED)],
+    inboxReadyAnswers: [],
+    closeSessionAnswers: [],
+  })
+  send(link)
+  await wake.promise
+  expect(late).toEqual([`d m ${OutcomeKind.ACKNOWLEDGED}`])
+})

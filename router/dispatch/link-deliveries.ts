@@ -45,7 +45,7 @@ export class LinkDeliveries {
   readonly #high = new Window()
   readonly #rest = new Window()
   readonly #entries = new Map<number, Entry>()
-  /** Written deliveries that nobody waits for any more, by delivery id: a later answer still removes what was stored. */
+  /** Deliveries on the stream that nobody waits for any more, by delivery id: the device's later answer still removes what was stored. */
   readonly #late = new Map<number, { deviceId: string; messageId: string }>()
   readonly #lateOutcomes
 
@@ -76,12 +76,17 @@ export class LinkDeliveries {
     window.waiting.add(id)
   }
 
-  /** Stops calling back. A later answer to what was written is still told as a late one. */
+  /** Stops calling back. A later answer to what may have been written is still told as a late one. */
   forget(id: number): void {
     const entry = this.#entries.get(id)
     if (!entry) return
     this.#remove(id, entry)
-    if (!entry.expectsMore) return
+    this.#keepLate(id, entry)
+  }
+
+  /** The edge may say more of it, on this stream and nowhere else. */
+  #keepLate(id: number, entry: Entry): void {
+    if (!entry.expectsMore && entry.stage !== 'sent') return
     this.#late.set(id, { deviceId: entry.deviceId, messageId: entry.messageId })
     const oldest = this.#late.keys().next().value
     if (this.#late.size > lateCountMax && oldest !== undefined) this.#late.delete(oldest)
@@ -137,8 +142,9 @@ export class LinkDeliveries {
 
   /** The stream is over: nobody will answer any more. `unsent` is what becomes of those that were not handed over. */
   loseAll(unsent: 'unreachable' | 'gone'): void {
-    this.#late.clear()
     for (const id of [...this.#entries.keys()]) this.#lose(id, unsent)
+    // What is answered from now on the edge reports by itself.
+    this.#late.clear()
   }
 
   /** An answer that nobody waits for: what was stored meanwhile must go, and the state be recorded. */
@@ -163,6 +169,7 @@ export class LinkDeliveries {
     if (!entry) return
     const { stage } = entry
     this.#remove(id, entry)
+    this.#keepLate(id, entry)
     entry.delivery.onLost(stage === 'waiting' ? unsent : 'unknown')
   }
 
