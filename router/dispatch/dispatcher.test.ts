@@ -461,6 +461,19 @@ describe('while the registry does not answer', () => {
     expect(bench.link('e1').offered.map((one) => one.messageId)).toEqual(['m1', 'm2', 'm3', 'm4'])
   })
 
+  test('a remembered route says nothing about the registry: consuming stays paused', async () => {
+    const bench = dispatchBench()
+    bench.connect('known', 'e1:s1')
+    const lease = bench.lease()
+    await bench.hand(lease, [[0, bench.queued('m1', 'known')]])
+    bench.registry.down = true
+    await bench.hand(lease, [[1, bench.queued('m2', 'unknown')]])
+    expect(lease.paused).toBe(true)
+    await bench.hand(lease, [[2, bench.queued('m3', 'known')]])
+    expect(bench.link('e1').last('m3')).toBeDefined()
+    expect(lease.paused).toBe(true)
+  })
+
   test('a lease that starts meanwhile is paused as well', async () => {
     const bench = dispatchBench()
     bench.registry.down = true

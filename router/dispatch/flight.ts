@@ -13,7 +13,7 @@ import { Hold } from './hold.ts'
 import type { Boarding } from './lanes.ts'
 import type { LateAnswers } from './late-answers.ts'
 import type { Link } from './link.ts'
-import type { Lookups } from './lookups.ts'
+import type { FoundRoutes, Lookups } from './lookups.ts'
 import type { OfflinePath } from './offline-path.ts'
 import { eventOf, isAnswer } from './outcome-events.ts'
 import { type DispatchEvent, type NextStep, nextStep, type Origin } from './outcomes.ts'
@@ -210,14 +210,14 @@ export class Flight implements Boarding {
     this.#leaveLink()
     this.#stage = 'looking-up'
     const { lookups, clock } = this.#context
-    let found: { routes: SessionRoute[]; more: boolean }
+    let found: FoundRoutes
     try {
       found = await lookups.find(this.deviceId, how)
     } catch {
       return this.#registryFailed(() => void this.#lookUp(how))
     }
     if (this.#stage !== 'looking-up') return
-    this.#registryAnswered()
+    if (!found.remembered) this.#registryAnswered()
     this.#hops.lookedUp = clock.nowMicros()
     if (this.#hold.expired) return this.#settle(MessageState.EXPIRED)
     this.#row = found.routes.find((route) => !this.#isGone(route))?.row

@@ -25,6 +25,8 @@ export interface FoundRoutes {
   readonly routes: SessionRoute[]
   /** The registry has older rows. */
   readonly more: boolean
+  /** It was remembered: the registry has not been asked, and may be away. */
+  readonly remembered: boolean
 }
 
 /** Asks the registry about devices and rows, many at a time. */
@@ -90,12 +92,12 @@ export function createLookups(options: LookupsOptions): Lookups {
   return {
     async find(deviceId, { fresh = false, allRows = false } = {}) {
       const remembered = fresh || allRows ? undefined : cache.get(deviceId)
-      if (remembered) return { routes: [{ row: remembered, edgeState: 0 }], more: false }
+      if (remembered) return { routes: [{ row: remembered, edgeState: 0 }], more: false, remembered: true }
       const found = await batcher.run({ deviceId, allRows })
       if (!found || found.error) throw unavailable('Lookup', found?.error?.message ?? 'the answer lacks the device')
       const newest = found.routes[0]?.row
       if (newest) cache.set(newest)
-      return { routes: found.routes, more: found.more }
+      return { routes: found.routes, more: found.more, remembered: false }
     },
     async accountDevices(accountId, pageToken, pageSize = batchSizeMax) {
       try {

@@ -163,14 +163,19 @@ export function dispatchBench(limits: Partial<DispatchLimits> = {}) {
   const lookups: Lookups = {
     async find(deviceId, { fresh = false, allRows = false } = {}): Promise<FoundRoutes> {
       const remembered = fresh || allRows ? undefined : cache.get(deviceId)
-      if (remembered) return { routes: [{ row: remembered, edgeState: EdgeLeaseState.UNSPECIFIED }], more: false }
+      if (remembered)
+        return { routes: [{ row: remembered, edgeState: EdgeLeaseState.UNSPECIFIED }], more: false, remembered: true }
       registry.finds.push({ deviceId, fresh, allRows })
       if (registry.down) throw new PushError('REGISTRY_UNAVAILABLE', 'down')
       const all = rows.get(deviceId) ?? []
       const shown = allRows ? all : all.slice(0, registry.pageSize)
       const [newest] = shown
       if (newest) cache.set(newest.row)
-      return { routes: shown.map(({ row, state }) => ({ row, edgeState: state })), more: all.length > shown.length }
+      return {
+        routes: shown.map(({ row, state }) => ({ row, edgeState: state })),
+        more: all.length > shown.length,
+        remembered: false,
+      }
     },
     async accountDevices(accountId, pageToken) {
       if (registry.down) throw new PushError('REGISTRY_UNAVAILABLE', 'down')
