@@ -56,7 +56,9 @@ export const brokenRules: Readonly<Record<string, BrokenRule>> = {
     finding: 'a hint was there before its message',
   },
   'sessions are not read again once a message is stored': {
-    breakage: { offlineLookups: (lookups) => ({ ...lookups, find: async () => ({ routes: [], more: false, remembered: false }) }) },
+    breakage: {
+      offlineLookups: (lookups) => ({ ...lookups, find: async () => ({ routes: [], more: false, remembered: false }) }),
+    },
     cast: oneSession,
     finding: 'mail waits beside an open session',
   },
