@@ -1,6 +1,6 @@
 import type { InboxEntry } from '../../gen/push/internal/v1/inbox.ts'
 import { DeadLetter, QueuedMessage } from '../../gen/push/internal/v1/queue.ts'
-import { MessageState, StateReason } from '../../gen/push/v1/message.ts'
+import { StateReason } from '../../gen/push/v1/message.ts'
 import type { Clock } from '../../service-kit/clock.ts'
 import { PushError } from '../../service-kit/errors.ts'
 import type { Log } from '../../service-kit/log.ts'
@@ -25,7 +25,7 @@ import type { OfflinePath } from './offline-path.ts'
 import { readQueuedRecord } from './queued-record.ts'
 import type { RouteCache } from './route-cache.ts'
 import type { Settlement } from './settlement.ts'
-import { reasonName, stateName } from './state-names.ts'
+import { isGoodEnd, reasonName, stateName } from './state-names.ts'
 import type { StateRecorder } from './state-recorder.ts'
 
 /** Bounds of dispatch. */
@@ -163,12 +163,7 @@ export function createDispatcher(options: DispatcherOptions): Dispatcher {
       detail,
     }
     settled.inc({ origin: flight.origin, state: facts.state, reason: facts.reason })
-    const good =
-      state === MessageState.STORED ||
-      state === MessageState.ACKNOWLEDGED ||
-      state === MessageState.WRITTEN ||
-      state === MessageState.COMPLETED
-    if (good) log.debug('message settled', facts)
+    if (isGoodEnd(state)) log.debug('message settled', facts)
     else log.info('message settled', facts)
     wakeIfSettled()
   }

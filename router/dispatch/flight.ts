@@ -1,6 +1,6 @@
 import type { DeviceResult, Outcome } from '../../gen/push/internal/v1/edge.ts'
 import type { QueuedMessage } from '../../gen/push/internal/v1/queue.ts'
-import { EdgeLeaseState, type SessionRoute, type SessionRow } from '../../gen/push/internal/v1/registry.ts'
+import type { SessionRow } from '../../gen/push/internal/v1/registry.ts'
 import { ConfirmLevel, type Message, MessageState, Priority, StateReason } from '../../gen/push/v1/message.ts'
 import type { Clock, Timer } from '../../service-kit/clock.ts'
 import { PushError } from '../../service-kit/errors.ts'
@@ -20,6 +20,7 @@ import { type DispatchEvent, type NextStep, nextStep, type Origin } from './outc
 import type { RouteCache } from './route-cache.ts'
 import type { Hops, Settlement } from './settlement.ts'
 import type { StateRecorder } from './state-recorder.ts'
+import { usableRow } from './usable-route.ts'
 
 /** What every flight shares. */
 export interface FlightContext {
@@ -220,19 +221,13 @@ export class Flight implements Boarding {
     if (!found.remembered) this.#registryAnswered()
     this.#hops.lookedUp = clock.nowMicros()
     if (this.#hold.expired) return this.#settle(MessageState.EXPIRED)
-    this.#row = found.routes.find((route) => !this.#isGone(route))?.row
+    this.#row = usableRow(found.routes, this.#context)
     if (this.#row) return this.#happened({ kind: 'ROUTE_FOUND', refused: isSameRow(this.#row, this.#refused) })
     const stale = found.routes[0]?.row
     if (stale) this.#context.cache.evict(stale)
     // A remembered route whose edge is gone says nothing about where the device is now.
     if (stale && !how.fresh) return void this.#lookUp({ fresh: true, allRows: false })
     this.#happened({ kind: 'NO_ROUTE', more: found.more })
-  }
-
-  #isGone({ row, edgeState }: SessionRoute): boolean {
-    if (!row) return true
-    const state = this.#context.directory.get(row.edgeId)?.state ?? edgeState
-    return this.#context.links.isGone(row, state === EdgeLeaseState.LAPSED)
   }
 
   async #unregister(): Promise<void> {

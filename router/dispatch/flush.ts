@@ -12,7 +12,7 @@ import type { Inbox } from './inbox.ts'
 import { eventOf } from './outcome-events.ts'
 import { type DispatchEvent, nextInboxStep } from './outcomes.ts'
 import type { Hops } from './settlement.ts'
-import { reasonName, stateName } from './state-names.ts'
+import { isGoodEnd, reasonName, stateName } from './state-names.ts'
 import type { Reached, StateRecorder } from './state-recorder.ts'
 
 /** Sends what waits in a device's inbox to one session of it. */
@@ -69,12 +69,8 @@ export function createFlushes(options: FlushesOptions): Flushes {
     }
     const facts = { state: stateName(reached.state), reason: reasonName(reached.reason) }
     entries.inc(facts)
-    const good =
-      reached.state === MessageState.ACKNOWLEDGED ||
-      reached.state === MessageState.WRITTEN ||
-      reached.state === MessageState.COMPLETED
     const line = { message_id: message.messageId, device_id: deviceId, origin: 'inbox', edge_id: reached.edgeId ?? '', ...facts }
-    if (good) log.debug('message settled', line)
+    if (isGoodEnd(reached.state)) log.debug('message settled', line)
     else log.info('message settled', line)
     return 'settled'
   }

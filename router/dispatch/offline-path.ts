@@ -1,6 +1,6 @@
 import { InboxReadyResult } from '../../gen/push/internal/v1/edge.ts'
 import type { QueuedMessage } from '../../gen/push/internal/v1/queue.ts'
-import { EdgeLeaseState, type SessionRow } from '../../gen/push/internal/v1/registry.ts'
+import type { SessionRow } from '../../gen/push/internal/v1/registry.ts'
 import { MessageState, StateReason } from '../../gen/push/v1/message.ts'
 import { createBackoff } from '../../service-kit/backoff.ts'
 import type { Clock } from '../../service-kit/clock.ts'
@@ -13,6 +13,7 @@ import type { Inbox } from './inbox.ts'
 import type { PokeAnswer } from './link.ts'
 import type { Lookups } from './lookups.ts'
 import type { StateRecorder } from './state-recorder.ts'
+import { usableRow } from './usable-route.ts'
 
 /** How a message ended on the offline path. */
 export interface OfflineEnd {
@@ -50,7 +51,7 @@ export interface OfflinePathOptions {
 
 /** Creates the offline path. */
 export function createOfflinePath(options: OfflinePathOptions): OfflinePath {
-  const { inbox, recorder, lookups, links, directory, clock, random, log, metrics } = options
+  const { inbox, recorder, lookups, links, clock, random, log, metrics } = options
   const stored = metrics.counter('push_router_stored_total', 'Messages that went to an inbox, by what became of them', ['result'])
   const pokes = metrics.counter('push_router_pokes_total', 'Sessions told that mail waits, by answer', ['answer'])
   const unrecorded = metrics.counter(
@@ -63,11 +64,7 @@ export function createOfflinePath(options: OfflinePathOptions): OfflinePath {
   async function sessionOf(deviceId: string): Promise<SessionRow | undefined> {
     const usable = async (allRows: boolean) => {
       const found = await lookups.find(deviceId, { fresh: true, allRows })
-      const route = found.routes.find(({ row, edgeState }) => {
-        const state = (row && directory.get(row.edgeId)?.state) ?? edgeState
-        return row && !links.isGone(row, state === EdgeLeaseState.LAPSED)
-      })
-      return { row: route?.row, more: found.more }
+      return { row: usableRow(found.routes, options), more: found.more }
     }
     const newest = await usable(false)
     return newest.row ?? (newest.more ? (await usable(true)).row : undefined)

@@ -13,6 +13,16 @@ export function reasonName(reason: StateReason): string {
   return reason === StateReason.UNSPECIFIED ? '' : (reasonNames.get(reason) ?? String(reason))
 }
 
+/** Whether a message has got where it should be by now: such ends are logged at debug, all others at info. */
+export function isGoodEnd(state: MessageState): boolean {
+  return (
+    state === MessageState.STORED ||
+    state === MessageState.WRITTEN ||
+    state === MessageState.ACKNOWLEDGED ||
+    state === MessageState.COMPLETED
+  )
+}
+
 function namesByNumber(values: Record<string, number>): Map<number, string> {
   return new Map(Object.entries(values).map(([name, number]) => [number, name]))
 }
