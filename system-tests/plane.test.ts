@@ -24,7 +24,7 @@ beforeAll(async () => {
     routerCount: 2,
     edgeCount: 3,
     // Sessions reach their lifetime during the run, and move while the older one is still open.
-    edgeEnv: { EDGE_LIFETIME_MS: '20000', EDGE_LIFETIME_JITTER_MS: '15000', EDGE_SLOT_MAX_MS: '2000' },
+    edgeEnv: { EDGE_LOG_LEVEL: 'debug', EDGE_LIFETIME_MS: '20000', EDGE_LIFETIME_JITTER_MS: '15000', EDGE_SLOT_MAX_MS: '2000' },
   })
   publisher = connectPublisher(plane.routerAddresses)
   fleet = await startFleet({ deviceCount, edges: () => plane.edges.map((edge) => edge.fact('device_address')), random })

@@ -49,12 +49,24 @@ export async function checkRun(title: string, seed: number, run: Run, options?: 
   process.stderr.write(`${title} (seed ${seed}): ${JSON.stringify(counts)} ${delays(story)}\n`)
   if (late > 0) throw new Error(`${late} messages were found only by the look that should find nothing; ${run.plane.lastWords()}`)
   if (violations.length > 0) {
-    const shown = violations.slice(0, 20).join('\n')
+    const shown = violations.slice(0, 20)
+    const sentences = shown.join('\n')
+    const particulars = run.plane.mentions(shown.flatMap(idsIn)).join('\n')
+    const spans = run.fleet.logs
+      .filter(({ deviceId }) => shown.some((sentence) => idsIn(sentence).includes(deviceId)))
+      .map((log) => JSON.stringify({ deviceId: log.deviceId, sessions: log.processes.flatMap(({ sessions }) => sessions) }))
+      .join('\n')
+    // The sentences come last as well: where output is cut, its end is what is left.
     throw new Error(
-      `${violations.length} violations with seed ${seed}; ${JSON.stringify(counts)}\n${shown}\n${run.plane.lastWords()}`,
+      `${violations.length} violations with seed ${seed}; ${JSON.stringify(counts)}\n${sentences}\n${run.plane.lastWords()}\n${spans}\n${particulars}\n${sentences}`,
     )
   }
   return counts
+}
+
+/** Names of devices, sessions and messages in a sentence of the checker. */
+function idsIn(sentence: string): string[] {
+  return sentence.match(/device-\d+|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|(?<![\w-])[\w-]{22}(?![\w-])/g) ?? []
 }
 
 /** How long messages took from acceptance to their handler. For people to compare: on a busy machine it proves nothing. */

@@ -52,6 +52,8 @@ export interface Plane {
   settled(): SettledMessage[]
   /** Lines that tell of defects: level `error`, and whatever was written beside the structured log. */
   defects(): string[]
+  /** The last lines of all logs that name one of these, for the same. */
+  mentions(ids: readonly string[]): string[]
   /** The ends of all logs, for a person who looks for the reason of a failure. */
   lastWords(): string
   /** Kills what runs and removes the logs. */
@@ -59,6 +61,8 @@ export interface Plane {
 }
 
 const partitionCount = 4
+/** Lines of one service's log that are shown at a failure. */
+const mentionsMax = 20
 const servingTimeoutMs = 60_000
 /** `SERVING` of the health protocol. */
 const serving = 1
@@ -176,6 +180,14 @@ export async function startPlane(options: PlaneOptions): Promise<Plane> {
           .map(({ phrase, facts }) => `${service.name}: ${phrase} ${JSON.stringify(facts)}`),
         ...service.words().map((words) => `${service.name}: ${words}`),
       ]),
+    mentions: (ids) =>
+      services.flatMap((service) =>
+        service
+          .lines()
+          .filter(({ facts }) => Object.values(facts).some((fact) => ids.includes(String(fact))))
+          .slice(-mentionsMax)
+          .map(({ time, phrase, facts }) => `${new Date(time).toISOString()} ${service.name}: ${phrase} ${JSON.stringify(facts)}`),
+      ),
     lastWords: () =>
       services
         .map((service) => `--- ${service.name}\n${service.logFiles.map((file) => lastLines(file, 8)).join('\n')}`)
