@@ -1,4 +1,4 @@
-import type { HandledMessage, SessionSpan } from './story.ts'
+import type { HandledMessage, ReadDevice, SessionSpan } from './story.ts'
 import { type Accepted, deliveredStates, nameOf, readingOf, type StoryIndex, wasConnectedThroughout } from './story-index.ts'
 
 /** How long after a handler got a message its answer is with the edge, in ms. */
@@ -65,7 +65,7 @@ function sessionsElsewhere({ story, deviceById }: StoryIndex, { waitMaxMs }: Res
   return (story.rest?.devices ?? []).flatMap(({ deviceId, readAt, connected, sessionId }) => {
     const sessions = deviceById.get(deviceId)?.processes.flatMap((process) => process.sessions) ?? []
     const open = sessions.filter((session) => isOpenAt(session, readAt))
-    const own = open.some((session) => session.sessionId === sessionId)
+    const own = sessions.some((session) => session.sessionId === sessionId && !isEndedAt(session, readAt))
     if (open.some(({ openedAt }) => openedAt < readAt - waitMaxMs) && !(connected && own)) {
       const there = connected ? `session ${sessionId}` : 'no session'
       return `${deviceId} has the open session ${open.map((session) => session.sessionId).join(', ')}, but counts as having ${there}`
@@ -78,6 +78,17 @@ function sessionsElsewhere({ story, deviceById }: StoryIndex, { waitMaxMs }: Res
   })
 }
 
-function isOpenAt({ openedAt, endedAt = Number.POSITIVE_INFINITY }: SessionSpan, at: number): boolean {
-  return openedAt <= at && endedAt > at
+/** What the plane answers is what the device knows: whoever has an open session is known to have it, who has none has none. */
+export function isKnownRightly(sessions: readonly SessionSpan[], { connected, sessionId, readAt }: ReadDevice): boolean {
+  if (!sessions.some((session) => isOpenAt(session, readAt))) return !connected
+  return connected && sessions.some((session) => session.sessionId === sessionId && !isEndedAt(session, readAt))
+}
+
+function isOpenAt(session: SessionSpan, at: number): boolean {
+  return session.openedAt <= at && !isEndedAt(session, at)
+}
+
+/** One that has not even opened has not ended: its row is there before its welcome reaches the device. */
+function isEndedAt({ endedAt = Number.POSITIVE_INFINITY }: SessionSpan, at: number): boolean {
+  return endedAt <= at
 }

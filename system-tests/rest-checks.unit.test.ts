@@ -104,6 +104,16 @@ describe('found is', () => {
   })
 })
 
+test('the session that a device moves to counts before its welcome has come there', () => {
+  const sessions = [
+    { ...always, endedAt: 120_050 },
+    { ...always, sessionId: 's2', openedAt: 120_050 },
+  ]
+  expect(check(story({ handled: {}, sessions, device: { sessionId: 's2' } })).violations).toEqual([])
+  const never = check(story({ handled: {}, sessions, device: { sessionId: 's3' } })).violations
+  expect(never).toEqual([expect.stringContaining('counts as having session s3')])
+})
+
 test('time to live 0 may have been handled and read as dropped', () => {
   const dropped = { ttlMs: 0, handled: {}, read: { state: 'DROPPED', reason: 'UNKNOWN' } }
   expect(check(story(dropped)).violations).toEqual([])

@@ -1,6 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Plane } from './plane/plane.ts'
 import type { Publisher } from './plane/publisher.ts'
+import { isKnownRightly } from './rest-checks.ts'
 import type { DeviceLog, PublishedMessage, ReadDevice, ReadMessage, Rest } from './story.ts'
 
 /** Who is asked, and who knows better. */
@@ -48,8 +49,8 @@ export async function readRest(source: RestSource, timeoutMs = 15_000): Promise<
   }
   const isKnown = (log: DeviceLog) => {
     const read = devices.get(log.deviceId)
-    const open = openSessions(log)
-    return read !== undefined && (open.length === 0 ? !read.connected : read.connected && open.includes(read.sessionId))
+    const sessions = log.processes.flatMap((process) => process.sessions)
+    return read !== undefined && isKnownRightly(sessions, read)
   }
 
   for (;;) {

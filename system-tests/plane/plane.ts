@@ -186,7 +186,9 @@ export async function startPlane(options: PlaneOptions): Promise<Plane> {
           .lines()
           .filter(({ facts }) => Object.values(facts).some((fact) => ids.includes(String(fact))))
           .slice(-mentionsMax)
-          .map(({ time, phrase, facts }) => `${new Date(time).toISOString()} ${service.name}: ${phrase} ${JSON.stringify(facts)}`),
+          .map(
+            ({ time, phrase, facts }) => `${new Date(time).toISOString()} ${service.name}: ${phrase} ${JSON.stringify(facts)}`,
+          ),
       ),
     lastWords: () =>
       services
