@@ -1,7 +1,10 @@
 // Adds up what the test runners have reported: node count.js vitest.json pytest.xml failed(0|1). Exits 1 when anything failed or nothing ran.
 import { existsSync, readFileSync } from 'node:fs'
+import { relative } from 'node:path'
 
 const [vitestFile = '', pytestFile = '', failed = '1'] = process.argv.slice(2)
+/** Of each failure, told again at the end: where a long output is cut, its end is what is left. */
+const shownMaxChars = 1_500
 let passedCount = 0
 let failedCount = 0
 
@@ -9,6 +12,12 @@ if (existsSync(vitestFile)) {
   const report = JSON.parse(readFileSync(vitestFile, 'utf8'))
   passedCount += report.numPassedTests
   failedCount += report.numFailedTests
+  for (const { name, status, message, assertionResults } of report.testResults) {
+    for (const { fullName, failureMessages, status: result } of assertionResults) {
+      if (result === 'failed') show(name, fullName, failureMessages.join('\n'))
+    }
+    if (status === 'failed' && message !== '') show(name, 'outside its tests', message)
+  }
 }
 if (existsSync(pytestFile)) {
   const suite = readFileSync(pytestFile, 'utf8').match(/<testsuite [^>]*>/)?.[0] ?? ''
@@ -21,3 +30,10 @@ if (existsSync(pytestFile)) {
 if (failed !== '0' && failedCount === 0) failedCount = 1
 console.log(`${passedCount} passed, ${failedCount} failed`)
 process.exitCode = failedCount > 0 || passedCount === 0 ? 1 : 0
+
+/** @param {string} file @param {string} test @param {string} words */
+function show(file, test, words) {
+  const half = shownMaxChars / 2
+  const short = words.length > shownMaxChars ? `${words.slice(0, half)}\n[…]\n${words.slice(-half)}` : words
+  console.log(`FAILED ${relative(process.cwd(), file)}: ${test}\n${short}\n`)
+}
