@@ -47,7 +47,7 @@ describe('a handshake that is refused gets its status, one log line, and no sess
     ['no upgrade', handshakeText({ Upgrade: undefined, Connection: 'close' }), 426, 'not_websocket'],
     ['an upgrade to something else', handshakeText({ Upgrade: 'h2c' }), 426, 'not_websocket'],
     ['no WebSocket key', handshakeText({ 'Sec-WebSocket-Key': undefined }), 400, 'malformed'],
-    ['a WebSocket version of another time', handshakeText({ 'Sec-WebSocket-Version': '7' }), 400, 'malformed'],
+    ['a WebSocket version of another time', handshakeText({ 'Sec-WebSocket-Version': '7' }), 426, 'wrong_version'],
     ['no HTTP at all', 'hello\r\n\r\n', 400, 'malformed'],
     ['headers without end', handshakeText({ 'X-Long': 'x'.repeat(20_000) }), 431, 'malformed'],
   ]

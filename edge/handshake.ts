@@ -7,6 +7,7 @@ export type RefusalReason =
   | 'wrong_path'
   | 'wrong_method'
   | 'not_websocket'
+  | 'wrong_version'
   | 'wrong_origin'
   | 'wrong_subprotocol'
   | 'wrong_query'
@@ -39,6 +40,7 @@ export interface ConnectRequest {
 /** Where devices connect. */
 export const connectPath = '/v1/connect'
 
+const webSocketVersion = '13'
 const bearerSubprotocol = 'push.bearer.'
 const bearerHeader = /^Bearer +(\S+)$/i
 
@@ -53,6 +55,20 @@ export function readHandshake(request: IncomingMessage, allowedOrigins: readonly
   if (headers.upgrade?.toLowerCase() !== 'websocket') {
     const upgrade = { upgrade: 'websocket', connection: 'upgrade, close' }
     return { status: 426, reason: 'not_websocket', message: 'devices connect with a WebSocket', headers: upgrade }
+  }
+  // RFC 6455, 4.4: says which version is spoken here, so that a client may try again with it.
+  if (headers['sec-websocket-version'] !== webSocketVersion) {
+    const version = { 'sec-websocket-version': webSocketVersion }
+    return {
+      status: 426,
+      reason: 'wrong_version',
+      message: `WebSocket version ${webSocketVersion} is spoken here`,
+      headers: version,
+    }
+  }
+  // Node asks for it in plain requests only.
+  if (headers.host === undefined || headers.host === '') {
+    return { status: 400, reason: 'malformed', message: 'the header Host is required' }
   }
   if (headers.origin !== undefined && !allowedOrigins.includes(headers.origin)) {
     return { status: 403, reason: 'wrong_origin', message: 'pages of this origin may not connect' }
