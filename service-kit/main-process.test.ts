@@ -50,6 +50,20 @@ test('SIGTERM closes everything in reverse order, exit 0', async () => {
   expect(phrases).toEqual(['sample ready', 'stopping', 'last opened is closed', 'first opened is closed'])
 })
 
+test('SIGHUP reloads what can be reloaded, and the process goes on', async () => {
+  const { code, phrases, stderr } = await run('reloading', {}, (kill) => {
+    kill('SIGHUP')
+    setTimeout(() => kill('SIGTERM'), 200)
+  })
+  expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
+  expect(phrases.slice(0, 3)).toEqual(['sample ready', 'sample reloads', 'stopping'])
+})
+
+test('SIGHUP ends a process that has nothing to reload', async () => {
+  const { code, phrases } = await run('', {}, (kill) => kill('SIGHUP'))
+  expect({ code, phrases }).toEqual({ code: null, phrases: ['sample ready'] })
+})
+
 test('a second signal does not wait for what is slow', async () => {
   const { code, phrases } = await run('slow', {}, (kill) => {
     kill('SIGINT')

@@ -9,6 +9,8 @@ import type { Metrics } from './metrics.ts'
 import { createMetrics } from './metrics.ts'
 import type { Random } from './random.ts'
 import { systemRandom } from './random.ts'
+import type { Reloads } from './reloads.ts'
+import { reloadsBySignal } from './reloads.ts'
 import { StartError } from './start-error.ts'
 
 /** What a service is started with. */
@@ -20,6 +22,8 @@ export interface ServiceContext {
   readonly clock: Clock
   readonly random: Random
   readonly metrics: Metrics
+  /** SIGHUP, for what can be changed while the process runs. */
+  readonly reloads: Reloads
   /** Sets how long closing may take when told to stop. 30 000 until set; drains may need more. */
   setGraceMs(graceMs: number): void
 }
@@ -83,7 +87,7 @@ export async function runService(
     const setGraceMs = (ms: number) => {
       graceMs = ms
     }
-    await start({ env, log, closers, clock: systemClock, random: systemRandom, metrics, setGraceMs })
+    await start({ env, log, closers, clock: systemClock, random: systemRandom, metrics, reloads: reloadsBySignal(), setGraceMs })
   } catch (error) {
     if (stopping) return // closing makes half-started parts fail; the exit is under way
     if (error instanceof StartError) {
