@@ -10,9 +10,9 @@ export type DeviceAnswer =
   | { readonly type: 'nack'; readonly detail: string }
   | { readonly type: 'result'; readonly result: DeviceResult }
 
-/** The result in a frame; its data as JSON. */
-export function resultOf({ status, data, message }: ResultFrame): DeviceAnswer {
-  const json = data === undefined ? Buffer.alloc(0) : Buffer.from(JSON.stringify(data))
+/** The result in a frame; its data as JSON, in the device's own spelling where the frame still has it. */
+export function resultOf({ status, data, data_bytes: bytes, message }: ResultFrame): DeviceAnswer {
+  const json = Buffer.from(bytes ?? (data === undefined ? '' : JSON.stringify(data)))
   return { type: 'result', result: { ok: status === 'ok', data: json, message: message ?? '' } }
 }
 

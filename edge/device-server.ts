@@ -8,16 +8,17 @@ import type { Log } from '../service-kit/log.ts'
 import type { Identity, IdentityVerdict } from './auth/identity.ts'
 import { type CloseKind, closeKinds, closeReason } from './close-codes.ts'
 import type { EdgeMetrics } from './edge-metrics.ts'
-import { type ControlFrame, encodeControlFrame } from './frames.ts'
+import type { FrameCodec } from './frame-codec.ts'
+import type { ControlFrame } from './frames.ts'
 import { type ConnectRequest, type Refusal, type RefusalReason, readHandshake } from './handshake.ts'
 import { disbelief, unauthenticated, writeRefusal } from './refusals.ts'
 import type { RetryAfter } from './retry-after.ts'
-import { createWebSocketServer, type DeviceSocket, upgradeSocket } from './websocket.ts'
+import type { Carrier } from './session-host.ts'
+import { createWebSocketServer, upgradeSocket, webSocketCarrier } from './websocket.ts'
 
 /** A device that has been let in: believed, upgraded, not yet registered. */
 export interface AdmittedDevice {
-  readonly webSocket: DeviceSocket
-  readonly socket: Duplex
+  readonly carrier: Carrier
   readonly deviceId: string
   /** Empty for none. */
   readonly accountId: string
@@ -69,6 +70,7 @@ const backlog = 1_024
 export async function serveDevices(options: DeviceServerOptions): Promise<DeviceServer> {
   const { identity, gate, clock, log, metrics, requestTimeoutMs = 10_000, lingeringMax = 256 } = options
   const webSockets = createWebSocketServer(options.frameLimitBytes)
+  const socketShared = { metrics, log }
   const sockets = new Set<Socket>()
   let ready = false
   let handshakes = 0
@@ -95,6 +97,7 @@ export async function serveDevices(options: DeviceServerOptions): Promise<Device
     request: IncomingMessage,
     socket: Duplex,
     head: Buffer,
+    codec: FrameCodec,
     refusal: Refusal,
     kind: CloseKind,
     frame: ControlFrame,
@@ -105,7 +108,7 @@ export async function serveDevices(options: DeviceServerOptions): Promise<Device
       metrics.lingering.set(++lingering)
       webSocket.on('error', ignore)
       webSocket.on('close', () => metrics.lingering.set(--lingering))
-      webSocket.send(encodeControlFrame(frame))
+      webSocket.send(codec.encodeControl(frame), { binary: codec.binary })
       webSocket.close(kind.code, closeReason(kind.text))
     })
   }
@@ -135,7 +138,7 @@ export async function serveDevices(options: DeviceServerOptions): Promise<Device
         reason: closed.reason === 'draining' ? 'drain' : 'overload',
         reconnect_after_ms: Number(closed.headers?.['retry-after'] ?? 1) * 1000,
       }
-      return tell(request, socket, head, closed, closeKinds.tryAgainLater, goaway)
+      return tell(request, socket, head, asked.codec, closed, closeKinds.tryAgainLater, goaway)
     }
     if (credential === undefined)
       return refuse(request, socket, unauthenticated('unauthenticated', 'a bearer credential is required'))
@@ -144,7 +147,7 @@ export async function serveDevices(options: DeviceServerOptions): Promise<Device
       const { refusal, kind } = disbelief(verdict, options.retryAfter)
       if (credential.from === 'header') return refuse(request, socket, refusal)
       const reason = verdict.verdict === 'unavailable' ? 'OVERLOADED' : 'UNAUTHENTICATED'
-      return tell(request, socket, head, refusal, kind, { type: 'error', reason, message: verdict.detail })
+      return tell(request, socket, head, asked.codec, refusal, kind, { type: 'error', reason, message: verdict.detail })
     }
     admit(request, socket, head, asked, verdict)
   }
@@ -159,8 +162,7 @@ export async function serveDevices(options: DeviceServerOptions): Promise<Device
     const { deviceId, accountId, expiresAtMs } = identified
     upgradeSocket(webSockets, request, socket, head, (webSocket) => {
       options.admit({
-        webSocket,
-        socket,
+        carrier: webSocketCarrier(webSocket, socket, asked.codec, socketShared),
         // Cut from a header, they would keep the whole of it alive for as long as the session lasts.
         deviceId: copied(deviceId),
         accountId: accountId === undefined ? '' : copied(accountId),

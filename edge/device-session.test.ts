@@ -477,7 +477,7 @@ describe('frames that are none', () => {
   test('are answered by error, and by 4502 when they are too many', () => {
     const { session, transport } = fakeEdge().open()
     session.receive('junk')
-    session.receive(undefined)
+    session.receive(Buffer.from('{"type":"ping"}'))
     expect(transport.ofType('error').map(({ reason }) => reason)).toEqual(['INVALID_FRAME', 'INVALID_FRAME'])
     expect(transport.closedWith).toBeUndefined()
     session.receive('{}')

@@ -4,7 +4,7 @@ import { closeKinds } from './close-codes.ts'
 import { type DeviceAnswer, resultOf } from './device-answer.ts'
 import type { Waiter } from './entry.ts'
 import type { ClientFrame, ControlFrame } from './frames.ts'
-import { ackIdsMax, decodeClientFrame, encodeControlFrame } from './frames.ts'
+import { ackIdsMax } from './frames.ts'
 import { Session, type SessionEvent, type SessionOrder } from './session.ts'
 import { SessionClocks } from './session-clocks.ts'
 import type { SessionHost, SessionOptions, Transport } from './session-host.ts'
@@ -48,6 +48,10 @@ export class DeviceSession implements WheelItem {
 
   get sessionId(): string {
     return this.#machine.sessionId
+  }
+  /** How its frames travel, as rows in the registry call it. */
+  get protocol(): string {
+    return this.#transport.codec.protocol
   }
   get order(): SessionOrder {
     return this.#machine.order
@@ -193,12 +197,11 @@ export class DeviceSession implements WheelItem {
     this.#clocks.heard()
   }
 
-  /** A text frame, or undefined for a binary one. */
-  receive(text: string | undefined): void {
+  /** A frame: a string came as text, a Buffer as binary. */
+  receive(data: string | Buffer): void {
     this.#clocks.heard()
-    if (text === undefined) return this.#invalid('INVALID_FRAME', 'frames are text; this one is binary')
     if (this.#machine.state === 'registering') return this.#invalid('INVALID_FRAME', 'nothing may be sent before welcome')
-    const decoded = decodeClientFrame(text)
+    const decoded = this.#transport.codec.decode(data)
     if (decoded.ok) this.#take(decoded.frame)
     else this.#invalid(decoded.reason, decoded.message)
   }
@@ -303,7 +306,7 @@ export class DeviceSession implements WheelItem {
   }
 
   #control(frame: ControlFrame): void {
-    this.#transport.write(Buffer.from(encodeControlFrame(frame)))
+    this.#transport.write(this.#transport.codec.encodeControl(frame))
   }
 
   #finishedYet(): void {

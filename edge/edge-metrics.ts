@@ -7,6 +7,9 @@ export type EdgeMetrics = ReturnType<typeof createEdgeMetrics>
 export function createEdgeMetrics(metrics: Metrics) {
   return {
     sessions: metrics.gauge('push_edge_sessions', 'Sessions by state', ['state']),
+    sessionsAdmitted: metrics.counter('push_edge_sessions_admitted_total', 'Devices let in, by how their frames travel', [
+      'protocol',
+    ]),
     closes: metrics.counter('push_edge_session_ends_total', 'Sessions that ended, by close code and by who ended them', [
       'code',
       'by',

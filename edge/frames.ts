@@ -1,5 +1,6 @@
 import type {
   AckFrame,
+  CloseFrame,
   ErrorFrame,
   GoawayFrame,
   NackFrame,
@@ -9,15 +10,16 @@ import type {
   WelcomeFrame,
 } from '../gen/push/v1/device.ts'
 
-/** A frame to the device, as the JSON object on the wire. Messages have a file of their own: message-frame.ts. */
+/** A frame to the device; in the JSON form this is the object on the wire. Messages have a file of their own: message-frame.ts. */
 export type ControlFrame =
   | ({ type: 'welcome' } & WelcomeFrame)
   | ({ type: 'goaway' } & GoawayFrame)
   | ({ type: 'error' } & ErrorFrame)
   | ({ type: 'ping' } & PingFrame)
   | ({ type: 'pong' } & PongFrame)
+  | ({ type: 'close' } & CloseFrame)
 
-/** A frame from the device, as the JSON object on the wire. */
+/** A frame from the device; in the JSON form this is the object on the wire. */
 export type ClientFrame =
   | ({ type: 'ack' } & AckFrame)
   | ({ type: 'result' } & ResultFrame)
@@ -52,21 +54,26 @@ export function decodeClientFrame(text: string): DecodedFrame {
   try {
     value = JSON.parse(text)
   } catch {
-    return invalid('a frame is a JSON object; this is not JSON')
+    return invalidFrame('a frame is a JSON object; this is not JSON')
   }
-  if (!isObject(value)) return invalid('a frame is a JSON object')
+  if (!isObject(value)) return invalidFrame('a frame is a JSON object')
   const { type } = value
-  if (typeof type !== 'string') return invalid('type must be a string')
+  if (typeof type !== 'string') return invalidFrame('type must be a string')
+  return readClientFrame(type, value)
+}
+
+/** Checks the fields of a frame that has been taken apart. What is not known is left out; a result's data is looked for in `data`. */
+export function readClientFrame(type: string, fields: Fields): DecodedFrame {
   switch (type) {
     case 'ack':
-      return decodeAck(value)
+      return decodeAck(fields)
     case 'result':
-      return decodeResult(value)
+      return decodeResult(fields)
     case 'nack':
-      return decodeNack(value)
+      return decodeNack(fields)
     case 'ping':
     case 'pong':
-      return decodePing(type, value)
+      return decodePing(type, fields)
     default:
       return { ok: false, reason: 'UNKNOWN_TYPE', message: `type ${JSON.stringify(type.slice(0, 64))} is not known here` }
   }
@@ -76,29 +83,31 @@ type Fields = Record<string, unknown>
 
 function decodeAck({ ids }: Fields): DecodedFrame {
   if (!Array.isArray(ids) || ids.length === 0 || ids.length > ackIdsMax || !ids.every(isId)) {
-    return invalid(`ack: ids must be 1 to ${ackIdsMax} ids of 1 to ${idLengthMax} characters`)
+    return invalidFrame(`ack: ids must be 1 to ${ackIdsMax} ids of 1 to ${idLengthMax} characters`)
   }
   return { ok: true, frame: { type: 'ack', ids } }
 }
 
 function decodeResult({ id, status, data, message }: Fields): DecodedFrame {
-  if (!isId(id)) return invalid(`result: id must be 1 to ${idLengthMax} characters`)
-  if (status !== 'ok' && status !== 'failed') return invalid('result: status must be "ok" or "failed"')
-  if (!isOptionalText(message, wordsLengthMax)) return invalid(`result: message must be at most ${wordsLengthMax} characters`)
+  if (!isId(id)) return invalidFrame(`result: id must be 1 to ${idLengthMax} characters`)
+  if (status !== 'ok' && status !== 'failed') return invalidFrame('result: status must be "ok" or "failed"')
+  if (!isOptionalText(message, wordsLengthMax))
+    return invalidFrame(`result: message must be at most ${wordsLengthMax} characters`)
   if (isSet(data) && jsonBytes(data) > resultDataLimitBytes) {
-    return invalid(`result: data must be at most ${resultDataLimitBytes} bytes of JSON, not nested too deeply`)
+    return invalidFrame(`result: data must be at most ${resultDataLimitBytes} bytes of JSON, not nested too deeply`)
   }
   return { ok: true, frame: { type: 'result', id, status, ...(isSet(data) && { data }), ...(isSet(message) && { message }) } }
 }
 
 function decodeNack({ id, reason }: Fields): DecodedFrame {
-  if (!isId(id)) return invalid(`nack: id must be 1 to ${idLengthMax} characters`)
-  if (!isOptionalText(reason, wordsLengthMax)) return invalid(`nack: reason must be at most ${wordsLengthMax} characters`)
+  if (!isId(id)) return invalidFrame(`nack: id must be 1 to ${idLengthMax} characters`)
+  if (!isOptionalText(reason, wordsLengthMax)) return invalidFrame(`nack: reason must be at most ${wordsLengthMax} characters`)
   return { ok: true, frame: { type: 'nack', id, ...(isSet(reason) && { reason }) } }
 }
 
 function decodePing(type: 'ping' | 'pong', { data }: Fields): DecodedFrame {
-  if (!isOptionalText(data, pingDataLengthMax)) return invalid(`${type}: data must be at most ${pingDataLengthMax} characters`)
+  if (!isOptionalText(data, pingDataLengthMax))
+    return invalidFrame(`${type}: data must be at most ${pingDataLengthMax} characters`)
   return { ok: true, frame: { type, ...(isSet(data) && { data }) } }
 }
 
@@ -111,7 +120,8 @@ function jsonBytes(data: unknown): number {
   }
 }
 
-function invalid(message: string): DecodedFrame {
+/** What is no frame, and why. */
+export function invalidFrame(message: string): DecodedFrame {
   return { ok: false, reason: 'INVALID_FRAME', message }
 }
 

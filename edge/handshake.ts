@@ -1,6 +1,6 @@
 import type { IncomingMessage } from 'node:http'
 import type { Credential } from './auth/identity.ts'
-import { jsonSubprotocol } from './websocket.ts'
+import { codecFor, type FrameCodec, subprotocolNames } from './frame-codec.ts'
 
 /** Why a connection is not let in, as metrics and logs call it. */
 export type RefusalReason =
@@ -35,6 +35,8 @@ export interface ConnectRequest {
   readonly credential: Credential | undefined
   /** The device can acknowledge. */
   readonly acknowledges: boolean
+  /** The form of the frames. */
+  readonly codec: FrameCodec
 }
 
 /** Where devices connect. */
@@ -74,12 +76,13 @@ export function readHandshake(request: IncomingMessage, allowedOrigins: readonly
     return { status: 403, reason: 'wrong_origin', message: 'pages of this origin may not connect' }
   }
   const offered = (headers['sec-websocket-protocol'] ?? '').split(',').map((name) => name.trim())
-  if (!offered.includes(jsonSubprotocol)) {
-    return { status: 400, reason: 'wrong_subprotocol', message: `the subprotocol ${jsonSubprotocol} is required` }
+  const codec = codecFor(offered)
+  if (codec === undefined) {
+    return { status: 400, reason: 'wrong_subprotocol', message: `the subprotocol ${subprotocolNames} is required` }
   }
   const acks = new URLSearchParams(query).get('acks')
   if (acks !== null && acks !== 'none') return { status: 400, reason: 'wrong_query', message: 'acks may only be none' }
-  return { credential: readCredential(headers.authorization, offered), acknowledges: acks === null }
+  return { credential: readCredential(headers.authorization, offered), acknowledges: acks === null, codec }
 }
 
 function readCredential(authorization: string | undefined, offered: readonly string[]): Credential | undefined {

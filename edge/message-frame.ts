@@ -1,5 +1,6 @@
 import { isUtf8 } from 'node:buffer'
 import type { Delivery } from '../gen/push/internal/v1/edge.ts'
+import type { SignatureFrame } from '../gen/push/v1/device.ts'
 import type { Signature } from '../gen/push/v1/message.ts'
 import { ConfirmLevel, MessageClass, Priority } from '../gen/push/v1/message.ts'
 import { microsFromTimestamp } from '../service-kit/time.ts'
@@ -23,7 +24,21 @@ const confirmNames = new Map<number, string>([
   [ConfirmLevel.RESULT, 'RESULT'],
 ])
 
-const jsonContentType = 'application/json'
+/** What a payload is when nothing else is said. */
+export const jsonContentType = 'application/json'
+
+/** The words for the delivery's enums, or which of them has none here. */
+export function namesOf(
+  delivery: Delivery,
+): { readonly messageClass: string; readonly priority: string; readonly confirm: string } | { readonly unknown: string } {
+  const messageClass = classNames.get(delivery.messageClass)
+  const priority = priorityNames.get(delivery.priority)
+  const confirm = confirmNames.get(delivery.confirm)
+  if (messageClass === undefined) return { unknown: `message class ${delivery.messageClass}` }
+  if (priority === undefined) return { unknown: `priority ${delivery.priority}` }
+  if (confirm === undefined) return { unknown: `confirm level ${delivery.confirm}` }
+  return { messageClass, priority, confirm }
+}
 
 /**
  * Forms the JSON frame. A JSON payload goes in byte for byte, as its publisher spelled it: read and written again it would lose
@@ -33,12 +48,9 @@ export function encodeMessageFrame(delivery: Delivery, limitBytes: number): Enco
   const { payload } = delivery
   // Before anything is copied: a frame is never smaller than its payload.
   if (payload.length > limitBytes) return tooLarge(payload.length, limitBytes)
-  const messageClass = classNames.get(delivery.messageClass)
-  const priority = priorityNames.get(delivery.priority)
-  const confirm = confirmNames.get(delivery.confirm)
-  if (messageClass === undefined) return unformed(`message class ${delivery.messageClass}`)
-  if (priority === undefined) return unformed(`priority ${delivery.priority}`)
-  if (confirm === undefined) return unformed(`confirm level ${delivery.confirm}`)
+  const names = namesOf(delivery)
+  if ('unknown' in names) return unformed(names.unknown)
+  const { messageClass, priority, confirm } = names
   const signature = delivery.signature === undefined ? '' : signatureText(delivery.signature)
   if (signature === undefined) return unformed('signature')
 
@@ -56,11 +68,13 @@ export function encodeMessageFrame(delivery: Delivery, limitBytes: number): Enco
   return bytes.length > limitBytes ? tooLarge(bytes.length, limitBytes) : { ok: true, bytes }
 }
 
-function tooLarge(bytes: number, limitBytes: number): EncodedMessage {
+/** A frame that passes the limit. */
+export function tooLarge(bytes: number, limitBytes: number): EncodedMessage {
   return { ok: false, detail: `the frame would have ${bytes} bytes; a connection takes ${limitBytes}` }
 }
 
-function unformed(what: string): EncodedMessage {
+/** A delivery with something that no device could be told. */
+export function unformed(what: string): EncodedMessage {
   return { ok: false, detail: `no frame can be formed: ${what} is not known here` }
 }
 
@@ -73,17 +87,22 @@ function field(name: string, text: string): string {
   return text === '' ? '' : `,"${name}":${quoted(text)}`
 }
 
-function signatureText({ keyId, nonce, notAfter, value }: Signature): string | undefined {
+function signatureText(signature: Signature): string | undefined {
+  const frame = signatureFrameOf(signature)
+  return frame === undefined ? undefined : `,"signature":${JSON.stringify(frame)}`
+}
+
+/** Undefined when the device could not judge it. */
+export function signatureFrameOf({ keyId, nonce, notAfter, value }: Signature): SignatureFrame | undefined {
   if (notAfter === undefined) return undefined
   try {
-    const frame = {
+    return {
       key_id: keyId,
       nonce: nonce.toString('base64'),
       not_after: microsFromTimestamp(notAfter),
       value: value.toString('base64'),
     }
-    return `,"signature":${JSON.stringify(frame)}`
   } catch {
-    return undefined // a time out of every range: the device could not judge it
+    return undefined // a time out of every range
   }
 }

@@ -61,12 +61,13 @@ export function createRecheck(options: {
 
   /** Its row has gone. It stays open while nothing is known of another session in its place. */
   const registerAgain = async (session: DeviceSession): Promise<void> => {
-    const { deviceId, sessionId, accountId, connectedTime, rowTtlMs } = session
+    const { deviceId, sessionId, accountId, protocol, connectedTime, rowTtlMs } = session
     session.handle({ type: 'registering again' })
     const candidate = {
       deviceId,
       sessionId,
       accountId,
+      protocol,
       connectedTime,
       rowTtlMs,
       registerBy: clock.monotonic() + options.registerTimeoutMs,

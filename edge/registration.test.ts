@@ -40,6 +40,7 @@ function setup(register: (request: DeepPartial<RegisterRequest>) => Promise<Regi
     deviceId: `d${++count}`,
     sessionId: `s${count}`,
     accountId: '',
+    protocol: 'push.v1.protobuf',
     connectedTime: 1,
     rowTtlMs: 1_500,
     registerBy: clock.monotonic() + 5_000,
@@ -67,7 +68,7 @@ test('sessions that come together are registered by one call, with their edge an
   expect(calls[0]?.request).toMatchObject({
     edgeId: 'edge-1',
     edgeAddress: 'here:1',
-    sessions: [{ deviceId: 'd1', protocol: 'push.v1.json', rowTtl: { seconds: 1, nanos: 500_000_000 }, lastEpoch: 0 }, {}],
+    sessions: [{ deviceId: 'd1', protocol: 'push.v1.protobuf', rowTtl: { seconds: 1, nanos: 500_000_000 }, lastEpoch: 0 }, {}],
   })
 })
 

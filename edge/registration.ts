@@ -14,6 +14,8 @@ export interface Candidate {
   readonly deviceId: string
   readonly sessionId: string
   readonly accountId: string
+  /** How its frames travel, as the row shall name it. */
+  readonly protocol: string
   readonly connectedTime: number
   readonly rowTtlMs: number
   /** When its time for registering is over, on the monotonic clock in ms. */
@@ -61,9 +63,6 @@ export interface Registration {
   readonly full: boolean
 }
 
-/** The subprotocol that rows name. */
-export const rowProtocol = 'push.v1.json'
-
 const batchMax = 100
 const callsMax = 8
 const retryBaseMs = 50
@@ -93,7 +92,7 @@ export function createRegistration(options: RegistrationOptions): Registration {
           deviceId: candidate.deviceId,
           sessionId: candidate.sessionId,
           accountId: candidate.accountId,
-          protocol: rowProtocol,
+          protocol: candidate.protocol,
           connectedTime: candidate.connectedTime,
           rowTtl: durationFromMs(candidate.rowTtlMs),
           lastEpoch: candidate.lastEpoch ?? 0,

@@ -4,7 +4,6 @@ import type { AdmittedDevice } from './device-server.ts'
 import { DeviceSession } from './device-session.ts'
 import type { Registration } from './registration.ts'
 import type { SessionHost } from './session-host.ts'
-import { bindSession, socketTransport } from './websocket.ts'
 
 /** Makes sessions of admitted devices. */
 export interface SessionFactory {
@@ -20,7 +19,6 @@ export function createSessionFactory(options: {
 }): SessionFactory {
   const { host, registration, log } = options
   const registering = new Set<Promise<void>>()
-  const socketShared = { metrics: host.metrics, log }
 
   const register = async (session: DeviceSession): Promise<void> => {
     try {
@@ -32,12 +30,13 @@ export function createSessionFactory(options: {
   }
 
   return {
-    admit({ webSocket, socket, deviceId, accountId, acknowledges, credentialEndsAt }) {
-      const transport = socketTransport(webSocket, socket, socketShared)
+    admit({ carrier, deviceId, accountId, acknowledges, credentialEndsAt }) {
+      const { transport } = carrier
       // 16 random bytes make 22 characters: nobody guesses the id of another's session.
       const sessionId = Buffer.from(host.random.bytes(16)).toString('base64url')
       const session = new DeviceSession(host, transport, { deviceId, sessionId, accountId, acknowledges, credentialEndsAt })
-      bindSession(webSocket, socket, session, socketShared)
+      carrier.bind(session)
+      host.metrics.sessionsAdmitted.inc({ protocol: session.protocol })
       // Before Register is called: a delivery or a close may come before its answer does.
       host.sessions.add(session)
       session.start()

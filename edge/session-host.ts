@@ -8,6 +8,7 @@ import type { DeviceSession } from './device-session.ts'
 import type { EdgeMetrics } from './edge-metrics.ts'
 import type { FinalAnswers } from './final-answers.ts'
 import type { Flusher } from './flush-calls.ts'
+import type { FrameCodec } from './frame-codec.ts'
 import type { Liveness } from './liveness.ts'
 import type { OutboxBudget, OutboxLimits } from './outbox.ts'
 import type { SessionOrder } from './session.ts'
@@ -16,14 +17,23 @@ import type { TimerWheel } from './timer-wheel.ts'
 
 /** What carries frames to one device. */
 export interface Transport {
+  /** The form of the frames that it carries. */
+  readonly codec: FrameCodec
   /** False while the device does not read: what is written then piles up here. */
   readonly writable: boolean
-  /** Sends one text frame. */
+  /** Sends one frame, as the codec has formed it. */
   write(frame: Buffer): void
   /** Asks for a sign of life. */
   ping(): void
   /** Starts to close; `detail` follows the kind's own text. Never throws; `DeviceSession.socketClosed` comes when it is done. */
   close(kind: CloseKind, detail: string): void
+}
+
+/** A connection that has been let in, before its session is made. */
+export interface Carrier {
+  readonly transport: Transport
+  /** Has the connection tell the session what comes. To be called once, before anything else happens. */
+  bind(session: DeviceSession): void
 }
 
 /** What makes one session differ from another. */

@@ -7,7 +7,6 @@ import { lateAnswerOf, outcomeOf } from './device-answer.ts'
 import type { DeviceSession } from './device-session.ts'
 import type { Entry, OutcomeFacts, Waiter } from './entry.ts'
 import { join, tell, unwritten } from './entry.ts'
-import { encodeMessageFrame } from './message-frame.ts'
 import { Outbox } from './outbox.ts'
 import { Pending } from './pending.ts'
 import type { SessionHost, Transport } from './session-host.ts'
@@ -80,7 +79,7 @@ export class SessionMessages implements AwaitedOwner {
     }
     if (!this.#session.accepts) return refuse(OutcomeKind.NOT_CONNECTED)
     if (delivery.remainingTime <= 0) return refuse(OutcomeKind.EXPIRED)
-    const encoded = encodeMessageFrame(delivery, this.#host.settings.messageFrameLimitBytes)
+    const encoded = this.#transport.codec.encodeMessage(delivery, this.#host.settings.messageFrameLimitBytes)
     if (!encoded.ok) return refuse(OutcomeKind.TOO_LARGE, encoded.detail)
     const entry = entryOf(delivery, encoded.bytes, waiter, this.#host.clock.monotonic())
     const offered = this.#outbox.offer(entry)

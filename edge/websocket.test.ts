@@ -8,8 +8,9 @@ import { createMetrics } from '../service-kit/metrics.ts'
 import { recordingLog } from '../service-kit/testing/recording-log.ts'
 import { closeKinds } from './close-codes.ts'
 import { createEdgeMetrics } from './edge-metrics.ts'
+import { jsonCodec } from './json-codec.ts'
 import { fakeEdge } from './testing/fake-session.ts'
-import { bindSession, createWebSocketServer, type DeviceSocket, socketTransport, upgradeSocket } from './websocket.ts'
+import { createWebSocketServer, type DeviceSocket, upgradeSocket, webSocketCarrier } from './websocket.ts'
 
 let server: Server | undefined
 let client: WebSocket | undefined
@@ -34,8 +35,8 @@ async function connected() {
   client = new WebSocket(`ws://127.0.0.1:${(server.address() as AddressInfo).port}/`, ['push.v1.json'])
   const { webSocket, socket } = await upgraded.promise
   await once(client, 'open')
-  const transport = socketTransport(webSocket, socket, shared)
-  return { client, webSocket, socket, transport, shared, log }
+  const { transport, bind } = webSocketCarrier(webSocket, socket, jsonCodec, shared)
+  return { client, webSocket, socket, transport, bind, log }
 }
 
 test('frames of one tick go to the system together', async () => {
@@ -59,10 +60,10 @@ test('a socket whose goodbye cannot be said is cut', async () => {
 })
 
 test('a defect that a frame brings out ends that session with 1011, and nothing else', async () => {
-  const { client, webSocket, socket, shared, transport, log } = await connected()
+  const { client, bind, transport, log } = await connected()
   const edge = fakeEdge()
   const { session } = edge.open()
-  bindSession(webSocket, socket, session, shared)
+  bind(session)
   session.receive = () => {
     throw new Error('defect')
   }

@@ -5,10 +5,8 @@ import type { Log } from '../service-kit/log.ts'
 import { type CloseKind, closeCodeName, closeKinds, closeReason } from './close-codes.ts'
 import type { DeviceSession } from './device-session.ts'
 import type { EdgeMetrics } from './edge-metrics.ts'
-import type { Transport } from './session-host.ts'
-
-/** The subprotocol of this form of the device protocol. */
-export const jsonSubprotocol = 'push.v1.json'
+import { codecFor, type FrameCodec } from './frame-codec.ts'
+import type { Carrier, Transport } from './session-host.ts'
 
 /** A WebSocket with what its shared handlers need. */
 export class DeviceSocket extends WebSocket {
@@ -41,18 +39,22 @@ export function createWebSocketServer(frameLimitBytes: number): WebSocketServer 
     maxFragments: fragmentsMax,
     maxBufferedChunks: bufferedChunksMax,
     closeTimeout: closeTimeoutMs,
-    handleProtocols: () => jsonSubprotocol,
+    // The handshake has been read before: there is one.
+    handleProtocols: (offered: ReadonlySet<string>) => codecFor([...offered])?.protocol ?? false,
   }
   return new WebSocketServer(options)
 }
 
-/** Carries one session's frames over its WebSocket. The session is bound afterwards, by `bindSession`. */
-export function socketTransport(webSocket: DeviceSocket, socket: Duplex, shared: SocketShared): Transport {
-  return new SocketTransport(webSocket, socket, shared)
+/** Carries one session's frames over its WebSocket. */
+export function webSocketCarrier(webSocket: DeviceSocket, socket: Duplex, codec: FrameCodec, shared: SocketShared): Carrier {
+  return {
+    transport: new SocketTransport(webSocket, socket, codec, shared),
+    bind: (session) => bindSession(webSocket, socket, session, shared),
+  }
 }
 
-/** Has the socket tell the session what comes. Handlers are shared by all sockets: a closure for each would cost memory a connection. */
-export function bindSession(webSocket: DeviceSocket, socket: Duplex, session: DeviceSession, shared: SocketShared): void {
+/** Handlers are shared by all sockets: a closure for each would cost memory a connection. */
+function bindSession(webSocket: DeviceSocket, socket: Duplex, session: DeviceSession, shared: SocketShared): void {
   webSocket.session = session
   webSocket.shared = shared
   ;(socket as HeldSocket)[held] = session
@@ -82,11 +84,13 @@ interface HeldSocket extends Duplex {
 }
 
 class SocketTransport implements Transport {
+  readonly codec: FrameCodec
   readonly #webSocket: DeviceSocket
   readonly #socket: Duplex
   readonly #shared: SocketShared
 
-  constructor(webSocket: DeviceSocket, socket: Duplex, shared: SocketShared) {
+  constructor(webSocket: DeviceSocket, socket: Duplex, codec: FrameCodec, shared: SocketShared) {
+    this.codec = codec
     this.#webSocket = webSocket
     this.#socket = socket
     this.#shared = shared
@@ -100,7 +104,7 @@ class SocketTransport implements Transport {
   write(frame: Buffer): void {
     corkForThisTick(this.#socket)
     // No callback: one for each message costs a third more.
-    this.#webSocket.send(frame, textFrame)
+    this.#webSocket.send(frame, this.codec.binary ? binaryMessage : textMessage)
   }
 
   ping(): void {
@@ -123,7 +127,8 @@ class SocketTransport implements Transport {
   }
 }
 
-const textFrame = { binary: false }
+const textMessage = { binary: false }
+const binaryMessage = { binary: true }
 
 let corked: Duplex[] = []
 
@@ -145,7 +150,7 @@ function onMessage(this: WebSocket, data: RawData, isBinary: boolean): void {
   const { session, shared } = this as DeviceSocket
   try {
     // ws hands over one Buffer: `binaryType` is left at its default.
-    session?.receive(isBinary || !Buffer.isBuffer(data) ? undefined : data.toString('utf8'))
+    if (Buffer.isBuffer(data)) session?.receive(isBinary ? data : data.toString('utf8'))
   } catch (cause) {
     // A defect that one device's frame brings out must not end the sessions of all others.
     shared?.log.error('a session ended by a defect', { device_id: session?.deviceId, session_id: session?.sessionId, cause })

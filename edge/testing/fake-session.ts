@@ -11,6 +11,7 @@ import { createEdgeMetrics } from '../edge-metrics.ts'
 import type { AnswerSink, OutcomeFacts } from '../entry.ts'
 import { FinalAnswers } from '../final-answers.ts'
 import type { Flusher } from '../flush-calls.ts'
+import { jsonCodec } from '../json-codec.ts'
 import { createLiveness } from '../liveness.ts'
 import type { SessionHost, SessionOptions, SessionSettings, Transport } from '../session-host.ts'
 import { SessionTable } from '../session-table.ts'
@@ -18,6 +19,7 @@ import { createTimerWheel } from '../timer-wheel.ts'
 
 /** A transport that remembers. */
 export class FakeTransport implements Transport {
+  readonly codec = jsonCodec
   writable = true
   readonly frames: Record<string, unknown>[] = []
   pings = 0

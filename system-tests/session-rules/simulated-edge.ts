@@ -7,6 +7,7 @@ import type { DeviceSession } from '../../edge/device-session.ts'
 import { createEdgeMetrics } from '../../edge/edge-metrics.ts'
 import { FinalAnswers } from '../../edge/final-answers.ts'
 import type { Flusher } from '../../edge/flush-calls.ts'
+import { jsonCodec } from '../../edge/json-codec.ts'
 import { createRegistration, type RegistrationOptions } from '../../edge/registration.ts'
 import { createReplacedReports } from '../../edge/replaced.ts'
 import { createSessionFactory } from '../../edge/session-factory.ts'
@@ -14,7 +15,7 @@ import type { SessionHost, SessionSettings } from '../../edge/session-host.ts'
 import { SessionTable } from '../../edge/session-table.ts'
 import { createTimerWheel } from '../../edge/timer-wheel.ts'
 import { createUnregistration } from '../../edge/unregistration.ts'
-import type { DeviceSocket } from '../../edge/websocket.ts'
+import { type DeviceSocket, webSocketCarrier } from '../../edge/websocket.ts'
 import { DeliverRequest, type DeliverResponse } from '../../gen/push/internal/v1/edge.ts'
 import type { SessionKey } from '../../gen/push/internal/v1/registry.ts'
 import type { DeepPartial, UplinkServiceClient } from '../../gen/push/internal/v1/uplink.ts'
@@ -133,8 +134,10 @@ export function createSimulatedEdge(edgeId: string, surroundings: EdgeSurroundin
         (frame) => surroundings.frame?.(letter, frame),
       )
       factory.admit({
-        webSocket: socket as unknown as DeviceSocket,
-        socket: flowing as unknown as Duplex,
+        carrier: webSocketCarrier(socket as unknown as DeviceSocket, flowing as unknown as Duplex, jsonCodec, {
+          metrics,
+          log: silentLog,
+        }),
         deviceId,
         accountId: '',
         acknowledges: true,

@@ -13,13 +13,19 @@ export const protobufPackage = "push.v1";
 export const protobufFileName = "push/v1/device.proto";
 
 /**
- * What an edge and a device say to each other on one connection.
+ * What an edge and a device say to each other on one connection. The page docs/device-protocol.md says how to write a device.
  *
- * A connection is a WebSocket on `GET /v1/connect` with subprotocol `push.v1.json`. Every frame is one WebSocket text message holding one JSON
- * object: the fields of one frame message below under their own names, and `type`, the name of the frame's case in `ServerFrame` or
- * `ClientFrame`. Absent and null mean unset. Receivers ignore fields they do not know and answer a type they do not know with `error`.
- * The files in `vectors/` beside this one hold frames that every implementation must read alike. Times are microseconds since the Unix
- * epoch by the server's clock, unless their name ends in a unit.
+ * A connection is a WebSocket on `GET /v1/connect`, or an event stream on `GET /v1/events` that carries the JSON form. A WebSocket's subprotocol names the form of the frames:
+ *
+ * `push.v1.json`: every frame is one WebSocket text message holding one JSON object: the fields of one frame message below under their own
+ * names, and `type`, the name of the frame's case in `ServerFrame` or `ClientFrame`. Absent and null mean unset.
+ *
+ * `push.v1.protobuf`: every frame is one WebSocket binary message holding one serialized `ServerFrame` or `ClientFrame`. What is JSON in the
+ * other form (`data`) travels as the bytes of its text in `data_bytes`.
+ *
+ * Receivers ignore fields they do not know and answer a type they do not know with `error`. The files in `vectors/` beside this one hold
+ * frames, in both forms, that every implementation must read alike. Times are microseconds since the Unix epoch by the server's clock, unless
+ * their name ends in a unit.
  */
 
 /**
@@ -104,12 +110,15 @@ export interface ServerFrame {
     | //
     /** The answer to ping. */
     { $case: "pong"; value: PongFrame }
+    | //
+    /** The session is over. On event streams only: a WebSocket has close frames of its own. */
+    { $case: "close"; value: CloseFrame }
     | undefined;
 }
 
 /** Everything a device may send. */
 export interface ClientFrame {
-  /** Which frame it is. More may come. */
+  /** Which frame it is. More may come. In the Protobuf form a frame without a case that the edge knows is of an unknown type. */
   frame:
     | //
     /** The device has these messages. */
@@ -163,15 +172,18 @@ export interface MessageFrame {
   name?:
     | string
     | undefined;
-  /** JSON form, content type `application/json`, not signed: the payload itself. Unset when the payload is empty. */
+  /** JSON form, content type `application/json`, not signed: the payload itself. Unset when the payload is empty. Never in the Protobuf form. */
   data?:
     | any
     | undefined;
-  /** JSON form, every other payload: its bytes in base64 with padding. A signed payload always travels so, byte for byte. */
+  /**
+   * JSON form, every other payload: its bytes in base64 with padding. A signed payload always travels so, byte for byte. Never in the Protobuf
+   * form.
+   */
   data_base64?:
     | string
     | undefined;
-  /** Protobuf form: the payload's bytes. Never in JSON. */
+  /** Protobuf form: the payload's bytes, of any content type. Unset when the payload is empty. Never in JSON. */
   data_bytes?:
     | Uint8Array
     | undefined;
@@ -238,6 +250,14 @@ export interface ErrorFrame {
   message: string;
 }
 
+/** The last event of an event stream, as a WebSocket's close frame says it: the stream ends after it. */
+export interface CloseFrame {
+  /** One of `CloseCode`, or another within its ranges. */
+  code: number;
+  /** For the client's developer to read. */
+  reason: string;
+}
+
 /** Asks for a pong. */
 export interface PingFrame {
   /** Echoed by the pong. At most 64 characters. */
@@ -268,12 +288,16 @@ export interface ResultFrame {
   id: string;
   /** `ok` or `failed`. */
   status: string;
-  /** The result's data, as JSON, at most 48 KiB. */
+  /** JSON form: the result's data, at most 48 KiB of JSON. In the Protobuf form the frame is invalid with it. */
   data?:
     | any
     | undefined;
   /** For a person to read, at most 1,024 characters. */
-  message?: string | undefined;
+  message?:
+    | string
+    | undefined;
+  /** Protobuf form: the result's data, as JSON text in UTF-8, at most 48 KiB. Empty means unset. Never in JSON. */
+  data_bytes?: Uint8Array | undefined;
 }
 
 /** The device refuses the message; it is not sent again. */
@@ -308,6 +332,9 @@ export const ServerFrame: MessageFns<ServerFrame> = {
         break;
       case "pong":
         PongFrame.encode(message.frame.value, writer.uint32(50).fork()).join();
+        break;
+      case "close":
+        CloseFrame.encode(message.frame.value, writer.uint32(58).fork()).join();
         break;
     }
     return writer;
@@ -374,6 +401,14 @@ export const ServerFrame: MessageFns<ServerFrame> = {
             message.frame = { $case: "pong", value: PongFrame.decode(reader, reader.uint32()) };
             continue;
           }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.frame = { $case: "close", value: CloseFrame.decode(reader, reader.uint32()) };
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -425,6 +460,12 @@ export const ServerFrame: MessageFns<ServerFrame> = {
       case "pong": {
         if (object.frame?.value !== undefined && object.frame?.value !== null) {
           message.frame = { $case: "pong", value: PongFrame.fromPartial(object.frame.value) };
+        }
+        break;
+      }
+      case "close": {
+        if (object.frame?.value !== undefined && object.frame?.value !== null) {
+          message.frame = { $case: "close", value: CloseFrame.fromPartial(object.frame.value) };
         }
         break;
       }
@@ -1240,6 +1281,73 @@ export const ErrorFrame: MessageFns<ErrorFrame> = {
   },
 };
 
+function createBaseCloseFrame(): CloseFrame {
+  return { code: 0, reason: "" };
+}
+
+export const CloseFrame: MessageFns<CloseFrame> = {
+  encode(message: CloseFrame, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.code !== 0) {
+      writer.uint32(8).int32(message.code);
+    }
+    if (message.reason !== "") {
+      writer.uint32(18).string(message.reason);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): CloseFrame {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseCloseFrame();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.code = reader.int32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.reason = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<CloseFrame>): CloseFrame {
+    return CloseFrame.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<CloseFrame>): CloseFrame {
+    const message = createBaseCloseFrame();
+    message.code = object.code ?? 0;
+    message.reason = object.reason ?? "";
+    return message;
+  },
+};
+
 function createBasePingFrame(): PingFrame {
   return { data: undefined };
 }
@@ -1406,7 +1514,7 @@ export const AckFrame: MessageFns<AckFrame> = {
 };
 
 function createBaseResultFrame(): ResultFrame {
-  return { id: "", status: "", data: undefined, message: undefined };
+  return { id: "", status: "", data: undefined, message: undefined, data_bytes: undefined };
 }
 
 export const ResultFrame: MessageFns<ResultFrame> = {
@@ -1422,6 +1530,9 @@ export const ResultFrame: MessageFns<ResultFrame> = {
     }
     if (message.message !== undefined) {
       writer.uint32(34).string(message.message);
+    }
+    if (message.data_bytes !== undefined) {
+      writer.uint32(42).bytes(message.data_bytes);
     }
     return writer;
   },
@@ -1471,6 +1582,14 @@ export const ResultFrame: MessageFns<ResultFrame> = {
             message.message = reader.string();
             continue;
           }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.data_bytes = reader.bytes();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1492,6 +1611,7 @@ export const ResultFrame: MessageFns<ResultFrame> = {
     message.status = object.status ?? "";
     message.data = object.data === undefined ? undefined : object.data;
     message.message = object.message ?? undefined;
+    message.data_bytes = object.data_bytes ?? undefined;
     return message;
   },
 };

@@ -43,7 +43,7 @@ export interface Device {
   connectedTime:
     | Timestamp
     | undefined;
-  /** Subprotocol of the session, for instance `push.v1.json`. */
+  /** How the session's frames travel: its subprotocol, for instance `push.v1.json`; `push.v1.sse` for an event stream. */
   protocol: string;
   /** How many messages wait in its inbox. Unset in this version. */
   inboxCount?: number | undefined;

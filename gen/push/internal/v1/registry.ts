@@ -44,7 +44,7 @@ export interface SessionRegistration {
   sessionId: string;
   /** The account that the session is logged in to; empty for none. */
   accountId: string;
-  /** The session's subprotocol, for instance `push.v1.json`. */
+  /** How the session's frames travel: its subprotocol, for instance `push.v1.json`; `push.v1.sse` for an event stream. */
   protocol: string;
   /** When the connection was accepted, in µs since the epoch. */
   connectedTime: number;
