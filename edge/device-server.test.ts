@@ -30,12 +30,7 @@ describe('a handshake that is refused gets its status, one log line, and no sess
     ['a path below', handshakeText({}, '/v1/connect/more?token=topsecret'), 404, 'wrong_path'],
     ['a wrong method', handshakeText({}, '/v1/connect', 'POST'), 405, 'wrong_method'],
     ['no subprotocol', handshakeText({ 'Sec-WebSocket-Protocol': undefined }), 400, 'wrong_subprotocol'],
-    [
-      'another subprotocol',
-      handshakeText({ 'Sec-WebSocket-Protocol': 'push.v2.json, push.v1.protobuf' }),
-      400,
-      'wrong_subprotocol',
-    ],
+    ['another subprotocol', handshakeText({ 'Sec-WebSocket-Protocol': 'push.v2.json, push.v1.cbor' }), 400, 'wrong_subprotocol'],
     ['an origin that is not allowed', handshakeText({ Origin: 'https://evil.example' }), 403, 'wrong_origin'],
     [
       'an origin that only begins like an allowed one',
