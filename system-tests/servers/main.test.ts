@@ -33,7 +33,7 @@ test('servers in the foreground answer at the printed addresses, and are gone wh
   const folder = await mkdtemp(join(tmpdir(), 'main-test-'))
   onTestFinished(() => rm(folder, { recursive: true, force: true }))
   const { child, output } = run(['up'], { TMPDIR: folder })
-  await vi.waitFor(() => expect(output.stdout.split('\n')).toHaveLength(3), { timeout: 60_000, interval: 100 })
+  await vi.waitFor(() => expect(output.stdout.split('\n')).toHaveLength(3), { timeout: 120_000, interval: 100 })
   const lines = /^export PUSHPLANE_TEST_KAFKA=(\S+)\nexport PUSHPLANE_TEST_CASSANDRA=(\S+)\n$/.exec(output.stdout)
   const [kafka, cassandra] = [lines?.[1] ?? '', lines?.[2] ?? ''].map((list) => parseAddresses('printed', list)[0])
   if (kafka === undefined || cassandra === undefined) throw new Error(`unexpected output: ${output.stdout}`)
@@ -52,7 +52,7 @@ test('servers in the foreground answer at the printed addresses, and are gone wh
     },
     { timeout: 10_000, interval: 100 },
   )
-}, 120_000)
+}, 180_000)
 
 test('without Java it says what is missing and ends', async () => {
   const { child, output } = run(['up'], { PATH: '/nonexistent' })
