@@ -481,6 +481,21 @@ describe('while the registry does not answer', () => {
     expect(bench.lease(1).paused).toBe(true)
   })
 
+  test('a direct message that meets it pauses nothing: once it has failed nobody would ask again', async () => {
+    const bench = dispatchBench()
+    bench.connect('d', 'e1:s1')
+    const lease = bench.lease()
+    bench.registry.down = true
+    const failed = expect(bench.dispatcher.deliverDirect(bench.queued('m1', 'd'), 1_000)).rejects.toMatchObject({
+      reason: 'REGISTRY_UNAVAILABLE',
+    })
+    await bench.clock.advance(2_000)
+    await failed
+    bench.registry.down = false
+    await bench.clock.advance(60_000)
+    expect(lease.paused).toBe(false)
+  })
+
   test("the message's own time goes on", async () => {
     const bench = dispatchBench()
     bench.registry.down = true

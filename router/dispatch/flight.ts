@@ -245,11 +245,14 @@ export class Flight implements Boarding {
     void this.#lookUp({ fresh: true, allRows: false })
   }
 
-  /** The registry does not answer: this says nothing about the device. The hold stops, and the call is made again after a wait. */
+  /**
+   * The registry does not answer: this says nothing about the device. The hold stops, and the call is made again after a wait. Whoever pauses
+   * consuming must ask until there is an answer; a direct message gives up before, and with nothing in flight nobody would ever ask again.
+   */
   #registryFailed(again: () => void): void {
     if (this.#stage === 'settled') return
     this.#hold.fails()
-    this.#context.registryFails(true)
+    if (this.origin === 'queue') this.#context.registryFails(true)
     const waitMs = this.#waitMs('back-off')
     this.#waitTimer?.cancel()
     this.#waitTimer = this.#context.clock.after(waitMs, again)
