@@ -1,12 +1,11 @@
-import { setTimeout as delay } from 'node:timers/promises'
-import type { Plane } from './plane/plane.ts'
+import { type Clock, systemClock } from '../service-kit/clock.ts'
 import type { Publisher } from './plane/publisher.ts'
 import { isKnownRightly } from './rest-checks.ts'
 import type { DeviceLog, PublishedMessage, ReadDevice, ReadMessage, Rest } from './story.ts'
 
 /** Who is asked, and who knows better. */
 export interface RestSource {
-  readonly plane: Pick<Plane, 'routers'>
+  readonly plane: { readonly routers: readonly { readonly running: boolean }[] }
   readonly publisher: Pick<Publisher, 'published' | 'read' | 'readDevice'>
   readonly fleet: { readonly logs: readonly DeviceLog[] }
 }
@@ -18,9 +17,9 @@ const pauseMs = 500
  * Asks the plane about every accepted message and every device. What is not in order yet is asked about again until `timeoutMs` have passed: longer
  * than anything may wait in an inbox. What is wrong then is the checker's to tell.
  */
-export async function readRest(source: RestSource, timeoutMs = 15_000): Promise<Rest> {
+export async function readRest(source: RestSource, timeoutMs = 15_000, clock: Clock = systemClock): Promise<Rest> {
   const { plane, publisher, fleet } = source
-  const giveUpAt = Date.now() + timeoutMs
+  const giveUpAt = clock.now() + timeoutMs
   const messages = new Map<string, ReadMessage>()
   const devices = new Map<string, ReadDevice>()
   const logs = new Map(fleet.logs.map((log) => [log.deviceId, log]))
@@ -37,8 +36,8 @@ export async function readRest(source: RestSource, timeoutMs = 15_000): Promise<
           problem = error
         }
       }
-      if (Date.now() > giveUpAt) throw problem
-      await delay(pauseMs)
+      if (clock.now() > giveUpAt) throw problem
+      await clock.sleep(pauseMs)
     }
   }
 
@@ -67,8 +66,8 @@ export async function readRest(source: RestSource, timeoutMs = 15_000): Promise<
     )
     const done =
       publisher.published.every((message) => message.answer === undefined || isDone(message)) && fleet.logs.every(isKnown)
-    if (done || Date.now() > giveUpAt) return { messages: [...messages.values()], devices: [...devices.values()] }
-    await delay(pauseMs)
+    if (done || clock.now() > giveUpAt) return { messages: [...messages.values()], devices: [...devices.values()] }
+    await clock.sleep(pauseMs)
   }
 }
 

@@ -2,7 +2,7 @@ import { Status } from 'nice-grpc-common'
 import { DeviceServiceDefinition } from '../../gen/push/v1/devices.ts'
 import { type Message, MessageState, Priority, StateReason } from '../../gen/push/v1/message.ts'
 import { PublishMode, PublishServiceDefinition } from '../../gen/push/v1/publish.ts'
-import { systemClock } from '../../service-kit/clock.ts'
+import { type Clock, systemClock } from '../../service-kit/clock.ts'
 import { callErrorOf } from '../../service-kit/errors.ts'
 import { connectGrpc, type GrpcConnection } from '../../service-kit/grpc-client.ts'
 import { silentLog } from '../../service-kit/log.ts'
@@ -11,6 +11,8 @@ import type { PublishedMessage, ReadDevice, ReadMessage } from '../story.ts'
 
 /** What to send. */
 export interface Outgoing extends Pick<PublishedMessage, 'deviceId' | 'mode' | 'priority' | 'ttlMs'> {
+  /** More fields of the message. */
+  readonly more?: Partial<Message>
   /** For the call. A direct one takes at most 30 s whatever this is. Default 20,000. */
   readonly deadlineMs?: number
 }
@@ -37,9 +39,9 @@ export interface Publisher {
 const readDeadlineMs = 5_000
 
 /** Connects to each router apart, so that a test says which one takes a message. */
-export function connectPublisher(routerAddresses: readonly string[]): Publisher {
+export function connectPublisher(routerAddresses: readonly string[], clock: Clock = systemClock): Publisher {
   const connections: GrpcConnection[] = routerAddresses.map((addresses) =>
-    connectGrpc({ addresses, log: silentLog, clock: systemClock, reconnectCapMs: 500 }),
+    connectGrpc({ addresses, log: silentLog, clock, reconnectCapMs: 500 }),
   )
   const clients = connections.map((connection) => connection.client(PublishServiceDefinition))
   const deviceClients = connections.map((connection) => connection.client(DeviceServiceDefinition))
@@ -47,7 +49,7 @@ export function connectPublisher(routerAddresses: readonly string[]): Publisher 
 
   return {
     published,
-    async publish(router, { deviceId, mode, priority, ttlMs, deadlineMs = 20_000 }) {
+    async publish(router, { deviceId, mode, priority, ttlMs, more, deadlineMs = 20_000 }) {
       const client = nth(clients, router)
       const key = `m${published.length + 1}`
       const payload: TestPayload = { key, to: deviceId }
@@ -56,13 +58,14 @@ export function connectPublisher(routerAddresses: readonly string[]): Publisher 
         payload: Buffer.from(JSON.stringify(payload)),
         priority: Priority[priority],
         ttl: durationFromMs(ttlMs),
+        ...more,
       }
-      const entry: PublishedMessage = { key, deviceId, mode, priority, ttlMs, sentAt: Date.now() }
+      const entry: PublishedMessage = { key, deviceId, mode, priority, ttlMs, sentAt: clock.now() }
       published.push(entry)
       try {
         const response = await client.publish({ message, mode: PublishMode[mode] }, { deadlineMs })
         entry.answer = {
-          answeredAt: Date.now(),
+          answeredAt: clock.now(),
           messageId: response.messageId,
           acceptTime: microsFromTimestamp(response.acceptTime ?? missing('accept_time')) / 1_000,
           expireTime: microsFromTimestamp(response.expireTime ?? missing('expire_time')) / 1_000,
@@ -76,7 +79,7 @@ export function connectPublisher(routerAddresses: readonly string[]): Publisher 
       return entry
     },
     async read(router, messageId) {
-      const readAt = Date.now()
+      const readAt = clock.now()
       const answer = await nth(clients, router)
         .getMessage({ messageId }, { deadlineMs: readDeadlineMs })
         .catch((error: unknown) => {
@@ -92,7 +95,7 @@ export function connectPublisher(routerAddresses: readonly string[]): Publisher 
       return { messageId, readAt, devices }
     },
     async readDevice(router, deviceId) {
-      const readAt = Date.now()
+      const readAt = clock.now()
       const device = await nth(deviceClients, router)
         .getDevice({ deviceId }, { deadlineMs: readDeadlineMs })
         .then((answer) => answer.device)

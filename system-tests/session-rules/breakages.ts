@@ -91,7 +91,7 @@ export const brokenRules: Readonly<Record<string, BrokenRule>> = {
 }
 
 /** Answers a call's second read from its first one and what the call itself has written. */
-function readingOnce(store: SessionStore): SessionStore {
+export function readingOnce(store: SessionStore): SessionStore {
   let known: ReturnType<SessionStore['read']> | undefined
   return {
     ...store,
