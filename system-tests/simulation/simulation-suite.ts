@@ -4,9 +4,9 @@ import { runSchedule } from './schedule.ts'
 
 /** One schedule alone, its trace printed. */
 const seedVariable = 'PUSHPLANE_SIMULATION_SEED'
-/** How many schedules each file runs; 1,000 by default. */
+/** How many schedules each file runs; 500 by default. */
 const countVariable = 'PUSHPLANE_SIMULATION_COUNT'
-const countDefault = 1_000
+const countDefault = 500
 const shownMax = 10
 const testTimeoutMs = 30 * 60_000
 
