@@ -63,6 +63,20 @@ describe('system clock', () => {
     }
   })
 
+  test('microseconds do not go back when the process stands still between the two clocks', () => {
+    vi.useFakeTimers({ toFake: ['Date'] })
+    vi.setSystemTime(2_100_000_000_000)
+    const startedAt = performance.now()
+    const monotonic = vi.spyOn(performance, 'now').mockReturnValue(startedAt)
+    systemClock.nowMicros()
+    monotonic.mockReturnValue(startedAt + 0.5)
+    const before = systemClock.nowMicros()
+    expect(before % 1000).toBeGreaterThan(400)
+    monotonic.mockReturnValue(startedAt + 5.5)
+    expect(systemClock.nowMicros()).toBe(before)
+    monotonic.mockRestore()
+  })
+
   test('microseconds follow a wall clock that is set back', () => {
     vi.useFakeTimers({ toFake: ['Date'] })
     vi.setSystemTime(2_000_000_000_000)

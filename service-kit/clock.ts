@@ -102,15 +102,22 @@ function createMicrosReader(): () => number {
   // two disagree the wall clock wins, so that a step of the machine's clock is followed at once.
   let anchorMicros = Date.now() * 1000
   let anchorAt = performance.now()
+  let last = 0
   return () => {
+    last = read()
+    return last
+  }
+
+  function read(): number {
     const wallMicros = Date.now() * 1000
     const at = performance.now()
     const micros = anchorMicros + Math.floor((at - anchorAt) * 1000)
     if (micros >= wallMicros && micros < wallMicros + 1000) return micros
     // Ahead within the same step: hold at the last microsecond of this millisecond rather than go back.
     if (micros >= wallMicros + 1000 && micros < wallMicros + 2000) return wallMicros + 999
-    anchorMicros = wallMicros
+    // A process that stood still between the two readings finds them apart without any step: within this millisecond it does not go back.
+    anchorMicros = last >= wallMicros && last < wallMicros + 1000 ? last : wallMicros
     anchorAt = at
-    return wallMicros
+    return anchorMicros
   }
 }

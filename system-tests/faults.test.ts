@@ -92,7 +92,8 @@ test(
     await fleet.allConnected(comeBackTimeoutMs)
     await untilSettled(run, settleTimeoutMs)
     await expectAllDelivered('one registry killed', run)
-    expect(failures(run.publisher.published)).toEqual([])
+    // A call that meets the registry's death may be told so.
+    expect(failures(run.publisher.published).filter((failure) => !/: UNAVAILABLE /.test(failure))).toEqual([])
   },
   testTimeoutMs,
 )

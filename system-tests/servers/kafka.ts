@@ -78,7 +78,8 @@ function planCluster(ports: readonly number[]): Cluster {
   for (let index = 0; index < ports.length; index += 2) {
     members.push({ id: index / 2 + 1, clientPort: ports[index] ?? 0, controllerPort: ports[index + 1] ?? 0 })
   }
-  return { id: randomBytes(16).toString('base64url'), members }
+  // Kafka's own tools take an id that begins with a dash for an option.
+  return { id: `p${randomBytes(16).toString('base64url').slice(1)}`, members }
 }
 
 async function launchBroker(cluster: Cluster, member: Member, classPath: string, options: KafkaOptions): Promise<StartedNode> {
