@@ -11,7 +11,8 @@ import { type DeviceServerOptions, serveDevices } from './device-server.ts'
 import { createEdgeMetrics } from './edge-metrics.ts'
 import { createRetryAfter } from './retry-after.ts'
 import { type EdgeFixture, test } from './testing/edge-fixture.ts'
-import { clientFrame, handshakeText, rawClient } from './testing/raw-client.ts'
+import { handshakeText, rawClient } from './testing/raw-client.ts'
+import { type FrameOptions, wireFrame } from './testing/wire-frames.ts'
 
 const addressOf = (edge: EdgeFixture) => new URL(edge.url()).host
 
@@ -217,23 +218,23 @@ describe('a client that breaks the WebSocket protocol', () => {
     await expect.poll(() => client.received().includes('"welcome"')).toBe(true)
     return client
   }
-  const text = (payload: string, options = {}) => clientFrame(1, Buffer.from(payload), options)
+  const text = (payload: string, options: FrameOptions = {}) => wireFrame(1, payload, options)
   const cases: [what: string, frames: () => Buffer[], code: number][] = [
-    ['unmasked frames', () => [text('{"type":"ping"}', { masked: false })], 1002],
+    ['unmasked frames', () => [text('{"type":"ping"}', { mask: undefined })], 1002],
     ['junk instead of frames', () => [Buffer.from('GET / HTTP/1.1\r\n\r\n')], 1002],
-    ['a reserved opcode', () => [clientFrame(3, Buffer.alloc(0))], 1002],
+    ['a reserved opcode', () => [wireFrame(3, Buffer.alloc(0))], 1002],
     ['a frame over 64 KiB', () => [Buffer.from([0x81, 0xff, 0, 0, 0, 0, 0, 1, 0, 1, 0, 0, 0, 0])], 1009],
     [
       'fragments over 64 KiB together',
-      () => [text('x'.repeat(40_000), { fin: false }), clientFrame(0, Buffer.alloc(40_000))],
+      () => [text('x'.repeat(40_000), { fin: false }), wireFrame(0, Buffer.alloc(40_000))],
       1009,
     ],
     [
       'endless small fragments',
-      () => [text('x', { fin: false }), ...Array.from({ length: 200 }, () => clientFrame(0, Buffer.from('x'), { fin: false }))],
+      () => [text('x', { fin: false }), ...Array.from({ length: 200 }, () => wireFrame(0, Buffer.from('x'), { fin: false }))],
       1008,
     ],
-    ['text that is not UTF-8', () => [clientFrame(1, Buffer.from([0xff, 0xfe]))], 1007],
+    ['text that is not UTF-8', () => [wireFrame(1, Buffer.from([0xff, 0xfe]))], 1007],
   ]
   test.for(cases)('%s', async ([_what, frames, code], { edge }) => {
     const client = await open(edge)
@@ -246,7 +247,7 @@ describe('a client that breaks the WebSocket protocol', () => {
 
   test('binary frames are answered by error, and by 4502 when they are too many', async ({ edge }) => {
     const client = await open(edge)
-    for (let index = 0; index < 10; index++) client.write(clientFrame(2, Buffer.from([0, 1, 2, 255])))
+    for (let index = 0; index < 10; index++) client.write(wireFrame(2, Buffer.from([0, 1, 2, 255])))
     expect(await client.closeCode()).toBe(4502)
     expect(
       client

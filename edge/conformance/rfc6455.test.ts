@@ -2,16 +2,13 @@ import { describe, expect } from 'vitest'
 import { clientFrameLimitBytes } from '../server.ts'
 import { type EdgeFixture, test } from '../testing/edge-fixture.ts'
 import { handshakeText, type RawClient, rawClient } from '../testing/raw-client.ts'
-import { closePayload, type FrameOptions, framesBehindHandshake, opcodes, type WireFrame, wireFrame } from './frames.ts'
+import { closePayload, type FrameOptions, opcodes, wireFrame } from '../testing/wire-frames.ts'
 
 /** The WebSocket protocol as RFC 6455 asks for it, clause by clause, over a raw socket to a whole edge. */
 
 const addressOf = (edge: EdgeFixture) => new URL(edge.url()).host
 
-function dial(edge: EdgeFixture): RawClient & { frames(): WireFrame[] } {
-  const client = rawClient(addressOf(edge))
-  return { ...client, frames: () => framesBehindHandshake(client.received()) }
-}
+const dial = (edge: EdgeFixture) => rawClient(addressOf(edge))
 
 /** A client with an open session. */
 async function open(edge: EdgeFixture, lines: Record<string, string> = {}) {
@@ -21,12 +18,11 @@ async function open(edge: EdgeFixture, lines: Record<string, string> = {}) {
   await expect.poll(() => client.frames().length, { interval: 5 }).toBe(1)
   return client
 }
-type Client = Awaited<ReturnType<typeof open>>
 
 const ping = (data: string) => JSON.stringify({ type: 'ping', data })
 
 /** What the edge has answered to pings of the device protocol. */
-const answers = (client: Client) =>
+const answers = (client: RawClient) =>
   client
     .frames()
     .filter(({ opcode }) => opcode === opcodes.text)
@@ -35,16 +31,14 @@ const answers = (client: Client) =>
     .map(({ data }) => data)
 
 /** The session goes on: a whole message is understood and answered. */
-async function expectAlive(client: Client, word = 'still there') {
+async function expectAlive(client: RawClient, word = 'still there') {
   client.write(wireFrame(opcodes.text, ping(word)))
   await expect.poll(() => answers(client), { interval: 5 }).toContain(word)
 }
 
 /** The session has ended with this code, the connection is closed by the server, and the device's row is gone. */
-async function expectFailed(edge: EdgeFixture, client: Client, code: number) {
-  await expect.poll(() => client.frames().some(({ opcode }) => opcode === opcodes.close), { interval: 5 }).toBe(true)
-  const close = client.frames().find(({ opcode }) => opcode === opcodes.close)
-  expect(close?.payload.readUInt16BE(0)).toBe(code)
+async function expectFailed(edge: EdgeFixture, client: RawClient, code: number) {
+  expect(await client.closeCode()).toBe(code)
   client.end()
   await expect.poll(() => edge.plane.rows.length, { interval: 5 }).toBe(0)
 }

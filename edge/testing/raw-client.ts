@@ -1,10 +1,13 @@
 import { connect } from 'node:net'
 import { expect } from 'vitest'
+import { framesBehindHandshake, opcodes, type WireFrame } from './wire-frames.ts'
 
 /** A client that sends what it likes. */
 export interface RawClient {
   /** All that came so far. */
   readonly received: () => Buffer
+  /** The whole frames that came after the handshake. */
+  readonly frames: () => WireFrame[]
   readonly closed: Promise<void>
   write(data: string | Buffer): void
   /** Resolves with the response's status. */
@@ -23,9 +26,16 @@ export function rawClient(address: string): RawClient {
   socket.on('error', () => {})
   const closed = new Promise<void>((resolve) => socket.on('close', () => resolve()))
   const received = () => Buffer.concat(chunks)
+  const frames = () => framesBehindHandshake(received())
+  // A close frame may come without a code.
+  const closeCode = () =>
+    frames()
+      .find(({ opcode, payload }) => opcode === opcodes.close && payload.length >= 2)
+      ?.payload.readUInt16BE(0)
   const statusOf = () => Number(/^HTTP\/1\.1 (\d{3})/.exec(received().toString('latin1'))?.[1] ?? 0)
   return {
     received,
+    frames,
     closed,
     write: (data) => socket.write(data),
     async status() {
@@ -33,8 +43,8 @@ export function rawClient(address: string): RawClient {
       return statusOf()
     },
     async closeCode() {
-      await expect.poll(() => closeCodeIn(received()), { interval: 5 }).toBeDefined()
-      return closeCodeIn(received()) ?? 0
+      await expect.poll(closeCode, { interval: 5 }).toBeDefined()
+      return closeCode() ?? 0
     },
     pause: () => socket.pause(),
     end: () => socket.destroy(),
@@ -55,30 +65,4 @@ export function handshakeText(lines: Record<string, string | undefined> = {}, pa
   }
   const text = Object.entries(headers).flatMap(([name, value]) => (value === undefined ? [] : [`${name}: ${value}\r\n`]))
   return `${method} ${path} HTTP/1.1\r\n${text.join('')}\r\n`
-}
-
-/** A frame as a client sends it, masked with zeros. */
-export function clientFrame(opcode: number, payload: Buffer, options: { fin?: boolean; masked?: boolean } = {}): Buffer {
-  const { fin = true, masked = true } = options
-  const length = Buffer.from(payload.length < 126 ? [payload.length] : [126, payload.length >> 8, payload.length & 0xff])
-  length[0] = (length[0] ?? 0) | (masked ? 0x80 : 0)
-  return Buffer.concat([Buffer.from([(fin ? 0x80 : 0) | opcode]), length, Buffer.alloc(masked ? 4 : 0), payload])
-}
-
-/** Reads the server's frames behind the handshake up to a close frame. */
-function closeCodeIn(received: Buffer): number | undefined {
-  let at = received.indexOf('\r\n\r\n') + 4
-  if (at < 4) return undefined
-  while (at + 2 <= received.length) {
-    const opcode = (received[at] ?? 0) & 0x0f
-    let size = received[at + 1] ?? 0
-    let head = 2
-    if (size === 126) {
-      size = received.readUInt16BE(at + 2)
-      head = 4
-    }
-    if (opcode === 8 && at + head + 2 <= received.length) return received.readUInt16BE(at + head)
-    at += head + size
-  }
-  return undefined
 }
