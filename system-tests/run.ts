@@ -153,7 +153,15 @@ export function startLoad(publisher: Publisher, options: LoadOptions, countMax =
   }
 }
 
-/** Calls that have failed, for a run in which none may. */
-export function failures(published: readonly PublishedMessage[]): string[] {
-  return published.flatMap(({ key, failure }) => (failure === undefined ? [] : `${key}: ${failure}`))
+/**
+ * Calls that have failed, but for those that were told one of these statuses: what a caller may be told while parts are away, and repeat. Without
+ * any, for a run in which no call may fail.
+ */
+export function failures(
+  published: readonly PublishedMessage[],
+  besides: readonly ('UNAVAILABLE' | 'DEADLINE_EXCEEDED')[] = [],
+): string[] {
+  return published.flatMap(({ key, failure }) =>
+    failure === undefined || besides.some((status) => failure.startsWith(`${status} `)) ? [] : `${key}: ${failure}`,
+  )
 }

@@ -73,7 +73,7 @@ export class FleetDevice {
         return socket
       },
       onMessage: async (message) => {
-        handled.push(noted(message, notes))
+        handled.push(noted(message, notes, Date.now()))
         await delay(this.#options.random.next() * handlerMaxMs)
       },
     })
@@ -100,7 +100,8 @@ export class FleetDevice {
   }
 }
 
-function noted(message: DeviceMessage, { broughtBy }: ConnectionNotes): HandledMessage {
+/** What a device's log keeps of a message that came to its handler. */
+export function noted(message: DeviceMessage, { broughtBy }: ConnectionNotes, handledAt: number): HandledMessage {
   // What the publisher of these tests puts in; anything else shows up as meant for nobody.
   const { key, to } = message.data as Partial<TestPayload>
   return {
@@ -108,7 +109,7 @@ function noted(message: DeviceMessage, { broughtBy }: ConnectionNotes): HandledM
     key: key ?? '',
     meantFor: to ?? '',
     sessionId: broughtBy.get(message.id) ?? '',
-    handledAt: Date.now(),
+    handledAt,
     redelivered: message.redelivered,
   }
 }

@@ -16,8 +16,8 @@ import type { CassandraAddresses } from '../servers/cassandra.ts'
 import { lastLines } from '../servers/guarded-process.ts'
 import { freePorts } from '../servers/ports.ts'
 import type { SettledMessage } from '../story.ts'
-import type { LogLine } from './process-log.ts'
 import { ServiceProcess } from './service-process.ts'
+import { settledFrom } from './settled-message.ts'
 
 /** What a plane is made of. */
 export interface PlaneOptions {
@@ -241,18 +241,5 @@ export async function untilServing(routerAddress: string): Promise<void> {
     }
   } finally {
     connection.close()
-  }
-}
-
-function settledFrom({ phrase, facts, time }: LogLine): SettledMessage | undefined {
-  if (phrase !== 'message settled') return undefined
-  return {
-    messageId: String(facts.message_id),
-    deviceId: String(facts.device_id),
-    state: String(facts.state),
-    reason: String(facts.reason),
-    settledAt: time,
-    origin: String(facts.origin),
-    attemptCount: Number(facts.attempt_count ?? 0),
   }
 }

@@ -59,10 +59,6 @@ export class DeviceLine {
     return this.#edge !== undefined && !this.#deviceOver && !this.#edgeOver && !this.#silent
   }
 
-  get edge(): SimulatedProcess | undefined {
-    return this.#edge
-  }
-
   /** The edge has let it in. */
   connected(edge: SimulatedProcess): void {
     this.#edge = edge

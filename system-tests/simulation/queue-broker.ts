@@ -102,7 +102,6 @@ export class QueueBroker {
   readonly world: World
   readonly #partitions: Partition[] = []
   readonly #members: Member[] = []
-  readonly deadLetters: { readonly key: string; readonly value: Uint8Array }[] = []
   fateOf: () => PublishFate
 
   constructor(world: World) {
@@ -113,14 +112,6 @@ export class QueueBroker {
         this.#partitions.push({ lane, partition, records: [], nextOffset: 0n, committed: 0n, owner: undefined })
       }
     }
-  }
-
-  /** Records that are not committed. */
-  get backlog(): number {
-    return this.#partitions.reduce(
-      (sum, { records, committed }) => sum + records.filter(({ offset }) => offset >= committed).length,
-      0,
-    )
   }
 
   /** In place of `openQueue`. */
@@ -139,7 +130,8 @@ export class QueueBroker {
     }
     return {
       publish: ({ lane, key, value }) => put(() => this.#append(lane, key, value)),
-      publishDeadLetter: (key, value) => put(() => void this.deadLetters.push({ key, value })),
+      // Kept by nobody: what a message came to is told by its receipts.
+      publishDeadLetter: () => put(() => {}),
       publishReceipt: async () => {},
       listDeadLetters: async () => ({ letters: [], more: false }),
       readDeadLetters: async () => [],

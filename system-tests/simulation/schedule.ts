@@ -18,7 +18,6 @@ export interface ScheduleEnd {
   readonly trace: readonly string[]
   readonly accepted: number
   readonly delivered: number
-  readonly happenings: number
   /** Names of the faults that came. */
   readonly faults: readonly string[]
 }
@@ -141,7 +140,6 @@ async function run(seed: number, options: ScheduleOptions): Promise<ScheduleEnd>
     trace: world.lines,
     accepted: counts.accepted,
     delivered: counts.delivered,
-    happenings: world.time.count,
     faults: faults?.names ?? [],
   }
 }

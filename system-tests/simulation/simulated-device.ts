@@ -1,6 +1,6 @@
 import { connectDevice, type Device } from '../../device-sdk/index.ts'
+import { noted } from '../fleet/fleet-device.ts'
 import type { ConnectionNotes } from '../fleet/tracked-socket.ts'
-import type { TestPayload } from '../plane/publisher.ts'
 import type { DeviceLog, HandledMessage } from '../story.ts'
 import type { DeviceLine } from './device-line.ts'
 import type { SimulatedPlane } from './simulated-plane.ts'
@@ -82,18 +82,7 @@ export class SimulatedDevice {
         return line.deviceEnd
       },
       onMessage: async (message) => {
-        const { key, to } = message.data as Partial<TestPayload>
-        const forAccount = message.target.startsWith('account/')
-        if (!forAccount)
-          handled.push({
-            messageId: message.id,
-            key: key ?? '',
-            meantFor: to ?? '',
-            sessionId: notes.broughtBy.get(message.id) ?? '',
-            handledAt: world.wallMs,
-            redelivered: message.redelivered,
-          })
-        if (forAccount) {
+        if (message.target.startsWith('account/')) {
           this.accountHandlings.push({
             process: process.name,
             deviceId: this.deviceId,
@@ -101,7 +90,7 @@ export class SimulatedDevice {
             deviceAccount: account,
             target: message.target,
           })
-        }
+        } else handled.push(noted(message, notes, world.wallMs))
         await process.clock.sleep(process.random.next() * this.#handlerMaxMs)
         if (this.silent) await new Promise<void>((resolve) => this.#waiting.push(resolve))
         return { done: message.id }

@@ -7,6 +7,7 @@ import type { RegistryStores } from '../../registry/stores.ts'
 import { readRouterConfig, startRouter } from '../../router/index.ts'
 import { createClosers } from '../../service-kit/closers.ts'
 import type { ConnectionNotes } from '../fleet/tracked-socket.ts'
+import type { PlaneOptions } from '../plane/plane.ts'
 import { ClusterStore } from './cluster-store.ts'
 import { DeviceLine } from './device-line.ts'
 import { Network } from './network.ts'
@@ -16,14 +17,8 @@ import { type StepFate, storesOf } from './store-access.ts'
 import type { World } from './world.ts'
 
 /** What a simulated plane is made of. */
-export interface PlaneParts {
-  /** For each registry how far its clock is ahead, ms. */
-  readonly registryClocksAheadMs: readonly number[]
-  readonly routerCount: number
-  readonly edgeCount: number
-  readonly registryEnv?: Readonly<Record<string, string>>
-  readonly routerEnv?: Readonly<Record<string, string>>
-  readonly edgeEnv?: Readonly<Record<string, string>>
+export interface PlaneParts
+  extends Pick<PlaneOptions, 'registryClocksAheadMs' | 'routerCount' | 'edgeCount' | 'registryEnv' | 'routerEnv' | 'edgeEnv'> {
   /** Takes the place of what a registry reaches its store through: for rules broken on purpose. */
   readonly brokenStores?: ((stores: RegistryStores) => RegistryStores) | undefined
 }

@@ -28,8 +28,6 @@ export class VirtualTime {
   readonly #heap: Happening[] = []
   #now = 0
   #order = 0
-  /** Things that have happened. */
-  count = 0
 
   /** Milliseconds since the beginning. */
   get now(): number {
@@ -49,10 +47,10 @@ export class VirtualTime {
     }
   }
 
-  /** Runs until `untilMs`, or until `done` says so between two moments. */
-  async run(untilMs: number, done: () => boolean = () => false): Promise<void> {
+  /** Runs until `untilMs`. */
+  async run(untilMs: number): Promise<void> {
     await settle()
-    while (!done()) {
+    for (;;) {
       const next = this.#heap[0]
       if (next === undefined || next.at > untilMs) {
         this.#now = untilMs
@@ -67,7 +65,6 @@ export class VirtualTime {
         process.defer(next.run)
         continue
       }
-      this.count++
       next.run()
       await settle()
     }

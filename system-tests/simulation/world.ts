@@ -4,6 +4,7 @@ import type { MessageQueue } from '../../router/queue/message-queue.ts'
 import type { GrpcClientOptions, GrpcConnection } from '../../service-kit/grpc-client.ts'
 import type { GrpcServer, GrpcServerOptions } from '../../service-kit/grpc-server.ts'
 import { type Random, seededRandom } from '../../service-kit/random.ts'
+import { settledFrom } from '../plane/settled-message.ts'
 import type { SettledMessage } from '../story.ts'
 import type { SimulatedProcess } from './simulated-process.ts'
 import { VirtualTime } from './virtual-time.ts'
@@ -67,16 +68,8 @@ export class World {
   logged({ process, level, phrase, facts }: WorldLine): void {
     this.trace(() => `${process.name}: ${phrase} ${JSON.stringify(facts, shownFact)}`)
     if (level === 'error') this.defects.push(`${process.name}: ${phrase} ${JSON.stringify(facts, shownFact)}`)
-    if (phrase !== 'message settled') return
-    this.settled.push({
-      messageId: String(facts.message_id),
-      deviceId: String(facts.device_id),
-      state: String(facts.state),
-      reason: String(facts.reason),
-      settledAt: this.wallMs,
-      origin: String(facts.origin),
-      attemptCount: Number(facts.attempt_count ?? 0),
-    })
+    const settled = settledFrom({ phrase, facts, time: this.wallMs })
+    if (settled !== undefined) this.settled.push(settled)
   }
 
   chance(share: number): boolean {
