@@ -1,7 +1,5 @@
 import './simulation/ports.ts'
-import './simulation/rule-switches.ts'
 import { expect, test } from 'vitest'
-import type { RuleName } from './simulation/broken-rules.ts'
 import { runSchedule } from './simulation/schedule.ts'
 import { testSchedules } from './simulation/simulation-suite.ts'
 
@@ -25,16 +23,3 @@ test('where nothing goes wrong, every message comes', async () => {
     expect(delivered).toBeLessThanOrEqual(accepted)
   }
 })
-
-const seedMax = 600
-
-// A rule that nothing would miss is not kept by this simulation.
-test.each<RuleName>(['read after store', 'contiguous commit', 'pending join', 'account check'])(
-  'without this rule a schedule breaks a promise: %s',
-  async (brokenRule) => {
-    let seed = 1
-    while (seed <= seedMax && (await runSchedule(seed, { brokenRule })).violations.length === 0) seed++
-    expect(seed).toBeLessThanOrEqual(seedMax)
-  },
-  600_000,
-)

@@ -12,11 +12,11 @@ export interface BrokenRule {
 
 /** The rules that the simulation has to notice the absence of, one at a time. */
 export const brokenRules = {
-  'second registry read': { faults: ['two devices have one id', 'a device flaps', 'a device flaps', 'steps at the store fail'] },
+  'second registry read': { faults: ['a device flaps', 'a device flaps', 'a device flaps', 'steps at the store fail'] },
   'read after store': { faults: ['a device flaps', 'a device flaps', 'steps at the store fail'] },
   'contiguous commit': { faults: ['a line is dead', 'a line is dead', 'a router dies', 'a router dies'] },
   'entry-wise removal': {
-    faults: ['a device flaps', 'a device flaps', 'a line is dead'],
+    faults: ['a line is dead', 'a device is restarted', 'a device is restarted', 'a device flaps'],
     // All that waits goes with the first entry that is removed.
     stores: (stores) => ({
       ...stores,
@@ -33,7 +33,9 @@ export const brokenRules = {
   },
   'pending join': { faults: ['connections break', 'a device does not answer', 'a router dies'] },
   'account check': { faults: ['a device changes its account'] },
-  'lease suspicion': { faults: ['the store stalls', 'an edge and a router are cut off'] },
+  'lease suspicion': {
+    faults: ['the store stalls', 'the store stalls', 'an edge and a router are cut off', 'an edge and a router are cut off'],
+  },
   'hold clock': { faults: ['the store stalls', 'a registry dies'] },
 } as const satisfies Readonly<Record<string, BrokenRule>>
 
