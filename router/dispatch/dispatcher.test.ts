@@ -604,6 +604,37 @@ describe('what the device cannot have now', () => {
     expect(await metricValue(bench.metrics, 'push_router_evictions_unrecorded_total')).toBe(1)
   })
 
+  test('an answer that comes while storing fails counts, also when the message has expired before it could be stored', async () => {
+    const bench = dispatchBench()
+    bench.connect('d', 'e1:s1')
+    await bench.hand(bench.lease(), [[0, bench.queued('m', 'd', { ttl: { seconds: 12, nanos: 0 } })]])
+    bench.link('e1').say('m', OutcomeKind.WRITTEN)
+    bench.inboxes.fails = 1_000
+    await bench.clock.advance(10_500)
+    bench.link('e1').say('m', OutcomeKind.ACKNOWLEDGED, { answeredTime: 9 })
+    await bench.clock.advance(3_000)
+    await settle()
+    expect(bench.settled()).toEqual(['m EXPIRED'])
+    expect(bench.late).toMatchObject([{ messageId: 'm', deviceId: 'd', kind: OutcomeKind.ACKNOWLEDGED }])
+  })
+
+  test('an answer to what was handed over and not heard of is awaited while it is being stored', async () => {
+    const bench = dispatchBench()
+    bench.connect('d', 'e1:s1')
+    const answer = bench.dispatcher.deliverDirect(bench.queued('m', 'd'), 1_000)
+    await settle()
+    bench.link('e1').pokeAnswers = ['unanswered', InboxReadyResult.ACCEPTED]
+    const held = Promise.withResolvers<void>()
+    bench.inboxes.held = held
+    await bench.clock.advance(1_300)
+    bench.link('e1').say('m', OutcomeKind.ACKNOWLEDGED, { answeredTime: 9 })
+    expect(bench.late).toEqual([])
+    held.resolve()
+    await bench.clock.advance(2_000)
+    expect(await answer).toMatchObject({ state: MessageState.STORED })
+    expect(bench.late).toMatchObject([{ messageId: 'm', deviceId: 'd', kind: OutcomeKind.ACKNOWLEDGED }])
+  })
+
   test('an answer that comes while the message is being stored takes it out again, once the store has returned', async () => {
     const bench = dispatchBench()
     bench.connect('d', 'e1:s1')

@@ -373,36 +373,36 @@ export class Flight implements Boarding {
   // --- the end
 
   async #store(reason: StateReason): Promise<void> {
-    if (this.#hold.expired) return this.#settle(MessageState.EXPIRED)
-    // The link goes on listening: an answer that comes while the message is being stored takes it out again.
-    if (this.#stage !== 'written') this.#leaveLink()
+    // Where storing has failed before, the device may have answered meanwhile, and that counts for more than the expiry.
+    if (this.#hold.expired) return this.#settle(MessageState.EXPIRED, StateReason.UNSPECIFIED, () => this.#takeAnswer())
+    // The link goes on listening: an answer that comes while the message is being stored takes it out again. Nobody else could take it yet: neither
+    // an entry nor a receipt says whose it is.
+    const listens = this.#stage === 'written' || this.#stage === 'sent' || this.#stage === 'storing'
+    if (!listens) this.#leaveLink()
     this.#stage = 'storing'
     this.#waitTimer?.cancel()
     this.#handOff()
-    const { offlinePath, lateAnswers } = this.#context
+    const { offlinePath } = this.#context
     const message = this.#maybeWritten ? { ...this.message, attempt: this.message.attempt + 1 } : this.message
     try {
       const end = await offlinePath.store(message, this.deviceId, reason, this.#hold.endsAt)
-      const answer = this.#answerWhileStoring
       if (this.#hold.failing) this.#registryAnswered()
-      this.#settle(end.state, end.reason, () =>
-        answer === undefined
-          ? Promise.resolve()
-          : lateAnswers.take({
-              deviceId: this.deviceId,
-              messageId: this.message.messageId,
-              kind: answer.kind,
-              answeredTime: answer.answeredTime,
-              detail: answer.detail,
-              result: answer.result,
-            }),
-      )
+      this.#settle(end.state, end.reason, () => this.#takeAnswer())
     } catch (cause) {
       if (this.origin === 'direct') {
         return this.#refuse(new PushError('REGISTRY_UNAVAILABLE', 'the message could not be stored', {}, { cause }))
       }
       this.#registryFailed(() => void this.#store(reason))
     }
+  }
+
+  /** What the device has answered while the message was being stored. */
+  async #takeAnswer(): Promise<void> {
+    const answer = this.#answerWhileStoring
+    if (answer === undefined) return
+    const { kind, answeredTime, detail, result } = answer
+    const { messageId } = this.message
+    await this.#context.lateAnswers.take({ deviceId: this.deviceId, messageId, kind, answeredTime, detail, result })
   }
 
   async #deadLetter(reason: StateReason): Promise<void> {

@@ -212,8 +212,9 @@ export function dispatchBench(limits: Partial<DispatchLimits> = {}) {
       deadLetters.push({ key, value })
     },
   }
-  /** What is in the inboxes, what is recorded, and what late answers came; `fails` makes the next calls fail. */
+  /** What is in the inboxes, what is recorded, and what late answers came; `fails` makes the next calls fail, `held` lets stores wait. */
   const inboxes = {
+    held: undefined as PromiseWithResolvers<void> | undefined,
     entries: [] as InboxEntry[],
     full: false,
     fails: 0,
@@ -224,6 +225,7 @@ export function dispatchBench(limits: Partial<DispatchLimits> = {}) {
   const steps: string[] = []
   const inbox: Inbox = {
     async store(entry) {
+      await inboxes.held?.promise
       if (inboxes.fails-- > 0) throw new PushError('REGISTRY_UNAVAILABLE', 'down')
       steps.push('store')
       if (!inboxes.full) inboxes.entries.push(entry)
