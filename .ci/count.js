@@ -1,22 +1,35 @@
-// Adds up what the test runners have reported: node count.js vitest.json pytest.xml failed(0|1). Exits 1 when anything failed or nothing ran.
+// Adds up what the test runners have reported: node count.js vitest.json pytest.xml failed(0|1) again.json. Exits 1 when anything failed or nothing ran.
+// A test that failed and was green when its file ran once more, alone, counts as passed, and is told.
 import { existsSync, readFileSync } from 'node:fs'
 import { relative } from 'node:path'
 
-const [vitestFile = '', pytestFile = '', failed = '1'] = process.argv.slice(2)
+const [vitestFile = '', pytestFile = '', failed = '1', againFile = ''] = process.argv.slice(2)
 /** Of each failure, told again at the end: where a long output is cut, its end is what is left. */
 const shownMaxChars = 1_500
 let passedCount = 0
 let failedCount = 0
 
+/** What was green at the second try: file and test. */
+const again = new Set()
+if (existsSync(againFile)) {
+  for (const { name, assertionResults } of JSON.parse(readFileSync(againFile, 'utf8')).testResults) {
+    for (const { fullName, status } of assertionResults) if (status === 'passed') again.add(`${name}: ${fullName}`)
+  }
+}
 if (existsSync(vitestFile)) {
   const report = JSON.parse(readFileSync(vitestFile, 'utf8'))
   passedCount += report.numPassedTests
   failedCount += report.numFailedTests
   for (const { name, status, message, assertionResults } of report.testResults) {
     for (const { fullName, failureMessages, status: result } of assertionResults) {
-      if (result === 'failed') show(name, fullName, failureMessages.join('\n'))
+      if (result !== 'failed') continue
+      const passedAgain = again.has(`${name}: ${fullName}`)
+      show(passedAgain ? 'FAILED AT FIRST, GREEN ALONE' : 'FAILED', name, fullName, failureMessages.join('\n'))
+      if (!passedAgain) continue
+      passedCount++
+      failedCount--
     }
-    if (status === 'failed' && message !== '') show(name, 'outside its tests', message)
+    if (status === 'failed' && message !== '') show('FAILED', name, 'outside its tests', message)
   }
 }
 if (existsSync(pytestFile)) {
@@ -31,9 +44,9 @@ if (failed !== '0' && failedCount === 0) failedCount = 1
 console.log(`${passedCount} passed, ${failedCount} failed`)
 process.exitCode = failedCount > 0 || passedCount === 0 ? 1 : 0
 
-/** @param {string} file @param {string} test @param {string} words */
-function show(file, test, words) {
+/** @param {string} how @param {string} file @param {string} test @param {string} words */
+function show(how, file, test, words) {
   const half = shownMaxChars / 2
   const short = words.length > shownMaxChars ? `${words.slice(0, half)}\n[…]\n${words.slice(-half)}` : words
-  console.log(`FAILED ${relative(process.cwd(), file)}: ${test}\n${short}\n`)
+  console.log(`${how} ${relative(process.cwd(), file)}: ${test}\n${short}\n`)
 }
