@@ -2,9 +2,11 @@ import { restViolations } from './rest-checks.ts'
 import type { HandledMessage, PublishedMessage, Story } from './story.ts'
 import {
   type Accepted,
+  type AnsweredMessage,
   deliveredStates,
   type End,
   endsOf,
+  hasBelonged,
   indexOf,
   isDelivered,
   nameOf,
@@ -34,6 +36,7 @@ export interface CheckReport {
 }
 
 export interface CheckCounts {
+  /** A message to an account counts for each of its devices, here and below. */
   readonly accepted: number
   /** Calls that failed. */
   readonly refused: number
@@ -47,6 +50,9 @@ export interface CheckCounts {
   readonly ordered: number
 }
 
+/** How the payload names an account. */
+const accountPrefix = 'account/'
+
 /** What time to live 0 may end with: such a message is never stored, and never sent again once it may have been written. */
 const nowOrNeverReasons = ['OFFLINE', 'UNREACHABLE', 'UNKNOWN']
 
@@ -57,7 +63,10 @@ export function check(story: Story, options: CheckOptions = {}): CheckReport {
   const violations = [
     ...lost(index),
     ...foreign(index),
+    ...shownToOthers(index),
+    ...outsiders(index),
     ...handledTwice(index),
+    ...idsMixedUp(index),
     ...falselyAcknowledged(index),
     ...wrongEnds(index, dropReasons, toleranceMs),
     ...(edgesGone
@@ -73,13 +82,15 @@ export function check(story: Story, options: CheckOptions = {}): CheckReport {
 /** Accepted messages of which neither their device nor a router has said anything yet. */
 export function unfinished(story: Story): PublishedMessage[] {
   const index = indexOf(story)
-  return index.accepted.filter((message) => !isDelivered(index, message) && !hasWord(index, message))
+  return index.accepted.filter((message) => message.expected && !isDelivered(index, message) && !hasWord(index, message))
 }
 
 /** Accepted messages without a router's last word, also where the device has them already. */
 export function unsettled(story: Story): PublishedMessage[] {
   const index = indexOf(story)
-  return index.accepted.filter((message) => !index.settledById.has(message.answer.messageId))
+  const isSettled = ({ answer, deviceId }: Accepted) =>
+    index.settledById.get(answer.messageId)?.some((line) => line.deviceId === deviceId) ?? false
+  return index.accepted.filter((message) => message.expected && !isSettled(message))
 }
 
 function hasWord(index: StoryIndex, message: Accepted): boolean {
@@ -92,7 +103,9 @@ function lost(index: StoryIndex): string[] {
     // Where the plane was asked, its word counts and not what a router once said.
     index.story.rest === undefined ? storingsOf(index, message).length > 0 : readingOf(index, message)?.state === 'STORED'
   return index.accepted
-    .filter((message) => !isDelivered(index, message) && endsOf(index, message).length === 0 && !isKept(message))
+    .filter(
+      (message) => message.expected && !isDelivered(index, message) && endsOf(index, message).length === 0 && !isKept(message),
+    )
     .map((message) => `${nameOf(message)} was accepted and is lost: no handler has seen it, no inbox has it, nobody has ended it`)
 }
 
@@ -101,10 +114,54 @@ function foreign({ story, byId }: StoryIndex): string[] {
   const violations: string[] = []
   for (const { deviceId, processes } of story.devices) {
     for (const { messageId, key, meantFor } of processes.flatMap(({ handled }) => handled)) {
-      if (meantFor !== deviceId) violations.push(`${deviceId} has handled message ${messageId} (${key}), meant for ${meantFor}`)
+      if (meantFor !== deviceId && !meantFor.startsWith(accountPrefix))
+        violations.push(`${deviceId} has handled message ${messageId} (${key}), meant for ${meantFor}`)
       const sent = byId.get(messageId)
       if (sent !== undefined && sent.key !== key) violations.push(`${deviceId} has got ${key} under the id of ${sent.key}`)
     }
+  }
+  return violations
+}
+
+/** What is meant for an account comes to devices only while they belong to it. */
+function shownToOthers({ story }: StoryIndex): string[] {
+  return story.devices.flatMap(({ deviceId, processes }) =>
+    processes.flatMap(({ handled, accountId }) =>
+      handled
+        .filter(({ meantFor }) => meantFor.startsWith(accountPrefix) && meantFor !== `${accountPrefix}${accountId}`)
+        .map(
+          ({ key, meantFor }) =>
+            `${deviceId}, which belonged to ${accountId ?? 'no account'}, has handled ${key}, meant for ${meantFor}`,
+        ),
+    ),
+  )
+}
+
+/** Nobody says anything of a message at a device that it was not for. */
+function outsiders({ story, byId, deviceById }: StoryIndex): string[] {
+  const isFor = ({ deviceId, accountId }: AnsweredMessage, at: string) => {
+    if (accountId === undefined) return at === deviceId
+    const device = deviceById.get(at)
+    return device !== undefined && hasBelonged(device, accountId)
+  }
+  return story.settled.flatMap(({ messageId, deviceId, state }) => {
+    const message = byId.get(messageId)
+    if (message === undefined || isFor(message, deviceId)) return []
+    return `message ${messageId} (${message.key}) was ${state} at ${deviceId}, which it was not for`
+  })
+}
+
+/** One idempotency key is one message, and one message has one id. */
+function idsMixedUp({ story }: StoryIndex): string[] {
+  const violations: string[] = []
+  const answered = story.published.filter(({ answer }) => answer !== undefined)
+  for (const [key, calls] of Map.groupBy(answered, (call) => call.key)) {
+    const ids = new Set(calls.map(({ answer }) => answer?.messageId))
+    if (ids.size > 1) violations.push(`${key} was published ${calls.length} times, and has the ids ${[...ids].join(', ')}`)
+  }
+  for (const [id, calls] of Map.groupBy(answered, ({ answer }) => answer?.messageId)) {
+    const keys = new Set(calls.map(({ key }) => key))
+    if (keys.size > 1) violations.push(`${[...keys].join(', ')} have one id, ${id}`)
   }
   return violations
 }
@@ -116,6 +173,11 @@ function handledTwice({ story }: StoryIndex): string[] {
     for (const { handled } of processes) {
       for (const [messageId, times] of Map.groupBy(handled, (message) => message.messageId)) {
         if (times.length > 1) violations.push(`${deviceId} has handled message ${messageId} ${times.length} times in one process`)
+      }
+      // The publisher's name of a message tells repeats that the plane takes for two messages.
+      for (const [key, times] of Map.groupBy(handled, (message) => message.key)) {
+        const ids = new Set(times.map(({ messageId }) => messageId))
+        if (ids.size > 1) violations.push(`${deviceId} has handled ${key} under ${ids.size} ids in one process`)
       }
     }
   }
@@ -136,6 +198,7 @@ function wrongEnds(index: StoryIndex, dropReasons: readonly string[], toleranceM
     const expiredBy = message.answer.expireTime - toleranceMs
     const isRight = ({ state, reason, at }: End) => {
       if (deliveredStates.has(state)) return true
+      if (state === 'DROPPED' && reason === 'ACCOUNT_MISMATCH') return !message.expected
       if (state === 'DROPPED') return allowed.includes(reason)
       // A device refuses what expires in its hands.
       return (state === 'EXPIRED' || (state === 'FAILED' && reason === 'NACKED')) && at >= expiredBy
@@ -208,10 +271,12 @@ function handledLate({ story, byId }: StoryIndex, toleranceMs: number): string[]
  * Queued messages of one device and priority come in publish order within one session. One that was accepted before another was even sent
  * comes first. Only first attempts count: what had to be sent again comes when it comes.
  */
-function outOfOrder({ story, byId, settledById }: StoryIndex): { violations: string[]; compared: number } {
+function outOfOrder({ story, byId, settledById, repeatedIds }: StoryIndex): { violations: string[]; compared: number } {
   const violations: string[] = []
   let compared = 0
   const isFirstAttempt = ({ messageId, redelivered }: HandledMessage) => {
+    // Between targets no order is promised, and a repeat may come at either of its places.
+    if (repeatedIds.has(messageId) || byId.get(messageId)?.accountId !== undefined) return false
     const settled = settledById.get(messageId) ?? []
     // From the queue straight to the device: what lay in an inbox comes when it comes.
     const [only] = settled
@@ -222,7 +287,7 @@ function outOfOrder({ story, byId, settledById }: StoryIndex): { violations: str
       const groups = Map.groupBy(handled, ({ messageId, sessionId }) => `${sessionId} ${byId.get(messageId)?.priority}`)
       for (const group of groups.values()) {
         const messages = group.filter(isFirstAttempt).flatMap(({ messageId }) => byId.get(messageId) ?? [])
-        let latest: Accepted | undefined
+        let latest: AnsweredMessage | undefined
         for (const message of messages) {
           if (message.mode !== 'QUEUED') continue
           if (latest !== undefined) compared++

@@ -241,7 +241,7 @@ describe('allowed is', () => {
     const stored = { state: 'STORED', reason: 'OFFLINE' }
     const nobody = story({
       published: [published('m', { deviceId: 'nobody' })],
-      settled: [settled('m', stored)],
+      settled: [settled('m', { ...stored, deviceId: 'nobody' })],
       read: [read('m', { ...stored, deviceId: 'nobody', final: false })],
     })
     expect(check(nobody).violations).toEqual([])

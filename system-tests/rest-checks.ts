@@ -1,5 +1,13 @@
 import type { HandledMessage, ReadDevice, SessionSpan } from './story.ts'
-import { type Accepted, deliveredStates, nameOf, readingOf, type StoryIndex, wasConnectedThroughout } from './story-index.ts'
+import {
+  type Accepted,
+  deliveredStates,
+  hasBelonged,
+  nameOf,
+  readingOf,
+  type StoryIndex,
+  wasConnectedThroughout,
+} from './story-index.ts'
 
 /** How long after a handler got a message its answer is with the edge, in ms. */
 const answeredAfterMs = 1_000
@@ -15,13 +23,20 @@ export function restViolations(index: StoryIndex, options: RestOptions): string[
   return [...readElsewhere(index), ...contradictions(index), ...waiting(index, options), ...sessionsElsewhere(index, options)]
 }
 
-/** A message has receipts at its own device only. */
-function readElsewhere({ accepted, readById }: StoryIndex): string[] {
-  return accepted.flatMap((message) =>
-    (readById.get(message.answer.messageId)?.devices ?? [])
-      .filter(({ deviceId }) => deviceId !== message.deviceId)
-      .map(({ deviceId, state }) => `${nameOf(message)} reads ${state} at ${deviceId}`),
-  )
+/** A message has one outcome at each device that it was for, and none elsewhere. */
+function readElsewhere({ byId, readById, deviceById }: StoryIndex): string[] {
+  return [...byId].flatMap(([messageId, message]) => {
+    const read = readById.get(messageId)?.devices ?? []
+    return read.flatMap(({ deviceId, state }, index) => {
+      const device = deviceById.get(deviceId)
+      const { accountId } = message
+      const isFor =
+        accountId === undefined ? deviceId === message.deviceId : device !== undefined && hasBelonged(device, accountId)
+      if (!isFor) return `${nameOf(message)} reads ${state} at ${deviceId}`
+      const again = read.findIndex((one) => one.deviceId === deviceId) < index
+      return again ? `${nameOf(message)} reads ${state} at ${deviceId}, which has another outcome` : []
+    })
+  })
 }
 
 /** What a device has handled reads so. Only an answer that may have been lost on its way, of a message that could not be sent again, excuses. */
@@ -32,8 +47,10 @@ function contradictions(index: StoryIndex): string[] {
     if (readAt === undefined || handlings.length === 0 || message.ttlMs === 0) return []
     const reading = readingOf(index, message)
     if (reading !== undefined && deliveredStates.has(reading.state)) return []
-    const expired = readAt > message.answer.expireTime && reading?.state === 'EXPIRED'
-    if (expired && !handlings.some((handling) => isAnswered(index, message, handling))) return []
+    // It has changed its account meanwhile, and what could not be answered any more came again.
+    const changed = !message.expected && reading?.reason === 'ACCOUNT_MISMATCH'
+    const excused = changed || (readAt > message.answer.expireTime && reading?.state === 'EXPIRED')
+    if (excused && !handlings.some((handling) => isAnswered(index, message, handling))) return []
     const words = reading === undefined ? 'nothing is recorded of it' : `it reads ${reading.state} ${reading.reason}`.trim()
     return `${nameOf(message)} was handled by its device, but ${words}`
   })

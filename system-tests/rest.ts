@@ -1,7 +1,8 @@
 import { type Clock, systemClock } from '../service-kit/clock.ts'
 import type { Publisher } from './plane/publisher.ts'
 import { isKnownRightly } from './rest-checks.ts'
-import type { DeviceLog, PublishedMessage, ReadDevice, ReadMessage, Rest } from './story.ts'
+import type { DeviceLog, ReadDevice, ReadMessage, Rest } from './story.ts'
+import { type Accepted, indexOf } from './story-index.ts'
 
 /** Who is asked, and who knows better. */
 export interface RestSource {
@@ -42,9 +43,18 @@ export async function readRest(source: RestSource, timeoutMs = 40_000, clock: Cl
   }
 
   const isConnected = (deviceId: string) => openSessions(logs.get(deviceId)).length > 0
-  const isDone = ({ deviceId, answer }: PublishedMessage) => {
-    const found = answer && messages.get(answer.messageId)?.devices.find((device) => device.deviceId === deviceId)
-    return found !== undefined && (found.final || (found.state === 'STORED' && !isConnected(deviceId)))
+  /** A message to an account is done where all its devices are. */
+  const isDone = ({ deviceId, answer, expected }: Accepted) => {
+    const read = messages.get(answer.messageId)
+    const found = read?.devices.find((device) => device.deviceId === deviceId)
+    if (found === undefined) return read !== undefined && !expected
+    return found.final || (found.state === 'STORED' && !isConnected(deviceId))
+  }
+  const openIds = () => {
+    const { accepted, byId } = indexOf({ published: publisher.published, devices: fleet.logs, settled: [] })
+    // Also where no device is known to be in the account: each message is asked about once at least.
+    const unread = [...byId.keys()].filter((id) => !messages.has(id))
+    return new Set([...unread, ...accepted.filter((message) => !isDone(message)).map(({ answer }) => answer.messageId)])
   }
   const isKnown = (log: DeviceLog) => {
     const read = devices.get(log.deviceId)
@@ -53,10 +63,8 @@ export async function readRest(source: RestSource, timeoutMs = 40_000, clock: Cl
   }
 
   for (;;) {
-    const openMessages = publisher.published.filter((message) => message.answer !== undefined && !isDone(message))
-    await forEach(openMessages, async ({ answer }) => {
-      if (answer === undefined) return
-      messages.set(answer.messageId, await ask((router) => publisher.read(router, answer.messageId)))
+    await forEach([...openIds()], async (messageId) => {
+      messages.set(messageId, await ask((router) => publisher.read(router, messageId)))
     })
     await forEach(
       fleet.logs.filter((log) => !isKnown(log)),
@@ -64,8 +72,7 @@ export async function readRest(source: RestSource, timeoutMs = 40_000, clock: Cl
         devices.set(deviceId, await ask((router) => publisher.readDevice(router, deviceId)))
       },
     )
-    const done =
-      publisher.published.every((message) => message.answer === undefined || isDone(message)) && fleet.logs.every(isKnown)
+    const done = openIds().size === 0 && fleet.logs.every(isKnown)
     if (done || clock.now() > giveUpAt) return { messages: [...messages.values()], devices: [...devices.values()] }
     await clock.sleep(pauseMs)
   }

@@ -100,6 +100,10 @@ export interface LoadOptions {
   readonly nowOrNeverShare?: number
   /** Pause of a publisher after each answer, in ms. Default 20. */
   readonly pauseMs?: number
+  /** Accounts to choose from. Default: none. */
+  readonly accountIds?: readonly string[]
+  /** Share of queued messages that are for an account. Default 0. */
+  readonly accountShare?: number
 }
 
 /**
@@ -116,6 +120,8 @@ export function startLoad(publisher: Publisher, options: LoadOptions, countMax =
     ttlMs = 60_000,
     nowOrNeverShare = 0.05,
     pauseMs = 20,
+    accountIds = [],
+    accountShare = 0,
   } = options
   const pick = <T>(choices: readonly T[]): T => {
     const choice = choices[Math.floor(random.next() * choices.length)]
@@ -128,8 +134,9 @@ export function startLoad(publisher: Publisher, options: LoadOptions, countMax =
   async function work(): Promise<void> {
     while (!stopped && count < countMax) {
       const direct = random.next() < directShare
+      const toAccount = !direct && random.next() < accountShare
       const outgoing: Outgoing = {
-        deviceId: pick(deviceIds),
+        ...(toAccount ? { deviceId: '', accountId: pick(accountIds) } : { deviceId: pick(deviceIds) }),
         mode: direct ? 'DIRECT' : 'QUEUED',
         priority: pick(priorities),
         ttlMs: random.next() < nowOrNeverShare ? 0 : ttlMs,

@@ -2,7 +2,12 @@
 export interface PublishedMessage {
   /** The publisher's own name of it; it travels in the payload, so that a device can say which message it got. */
   readonly key: string
+  /** Empty where the message is for an account. */
   readonly deviceId: string
+  /** Set where the message is for all devices of an account. */
+  readonly accountId?: string
+  /** Set where the message may be published again, as the same. All its calls have one `key`. */
+  readonly idempotencyKey?: string
   readonly mode: 'QUEUED' | 'DIRECT'
   readonly priority: 'HIGH' | 'NORMAL' | 'LOW'
   readonly ttlMs: number
@@ -33,6 +38,8 @@ export interface DeviceLog {
 
 /** One life of a device: what it remembers of ids ends with it. */
 export interface DeviceProcessLog {
+  /** The account that it logs in to; undefined for none. */
+  readonly accountId?: string | undefined
   readonly sessions: readonly SessionSpan[]
   /** In the order in which they were handed to the handler. */
   readonly handled: readonly HandledMessage[]
@@ -51,7 +58,7 @@ export interface HandledMessage {
   readonly messageId: string
   /** From the payload. */
   readonly key: string
-  /** From the payload: the device that the publisher meant. */
+  /** From the payload: whom the publisher meant, a device or `account/` and an account's id. */
   readonly meantFor: string
   /** The session that brought it. */
   readonly sessionId: string

@@ -10,6 +10,8 @@ export interface FleetDeviceOptions {
   /** `host:port` of the edge that the next connection goes to: what a load balancer decides. Undefined: there is none at present. */
   readonly nextEdge: () => string | undefined
   readonly random: Random
+  /** The account that it logs in to at first. Default: none. */
+  readonly accountId?: string | undefined
 }
 
 /** Quick, so that a short test sees many sessions. */
@@ -18,6 +20,7 @@ const backoff = { baseMs: 100, capMs: 1_000, stableMs: 5_000 }
 const handlerMaxMs = 20
 
 interface DeviceProcess extends Pick<ConnectionNotes, 'sessions'> {
+  readonly accountId: string | undefined
   readonly notes: ConnectionNotes
   readonly handled: HandledMessage[]
   readonly device: Device
@@ -29,10 +32,13 @@ export class FleetDevice {
   readonly deviceId: string
   readonly #options: FleetDeviceOptions
   readonly #processes: DeviceProcess[] = []
+  /** What the next process logs in to. */
+  #accountId: string | undefined
 
   constructor(deviceId: string, options: FleetDeviceOptions) {
     this.deviceId = deviceId
     this.#options = options
+    this.#accountId = options.accountId
   }
 
   get log(): DeviceLog {
@@ -56,12 +62,13 @@ export class FleetDevice {
 
   /** Begins a process of the device: it connects, comes back after each end, and remembers which messages it has handled. */
   start(): void {
+    const accountId = this.#accountId
     const notes: ConnectionNotes = { sessions: [], broughtBy: new Map() }
     const handled: HandledMessage[] = []
     const sockets = new Set<TrackedSocket>()
     const device = connectDevice({
       url: 'ws://127.0.0.1/v1/connect',
-      token: `dev:${this.deviceId}`,
+      token: accountId === undefined ? `dev:${this.deviceId}` : `dev:${this.deviceId}/${accountId}`,
       backoff,
       random: this.#options.random,
       openSocket: (url, protocols) => {
@@ -77,7 +84,12 @@ export class FleetDevice {
         await delay(this.#options.random.next() * handlerMaxMs)
       },
     })
-    this.#processes.push({ notes, sessions: notes.sessions, handled, device, sockets })
+    this.#processes.push({ accountId, notes, sessions: notes.sessions, handled, device, sockets })
+  }
+
+  /** The process that starts next belongs to this account. */
+  logInTo(accountId: string | undefined): void {
+    this.#accountId = accountId
   }
 
   /** Closes the open connection as a client does; the SDK comes back by itself, to another edge perhaps. */

@@ -9,12 +9,16 @@ export interface FleetOptions {
   readonly edges: () => readonly string[]
   /** Decides everything that is left to chance. */
   readonly random: Random
+  /** Accounts that devices log in to, in turn. Default: none. */
+  readonly accountIds?: readonly string[]
 }
 
 /** How devices move about. */
 export interface Moving {
   /** How long a device stays on average before it does something, in ms. */
   readonly meanStayMs: number
+  /** Share of restarts after which a device belongs to another account. Default 0. */
+  readonly changesAccountShare?: number
 }
 
 /** Many devices, and something that keeps them moving. */
@@ -43,11 +47,16 @@ const awayMs = { min: 1_000, max: 3_000 }
 const startedPerTick = 10
 
 export async function startFleet(options: FleetOptions): Promise<Fleet> {
-  const { deviceCount, edges, random } = options
+  const { deviceCount, edges, random, accountIds = [] } = options
   const pick = <T>(choices: readonly T[]): T | undefined => choices[Math.floor(random.next() * choices.length)]
   const devices = Array.from(
     { length: deviceCount },
-    (_, index) => new FleetDevice(`device-${index + 1}`, { nextEdge: () => pick(edges()), random }),
+    (_, index) =>
+      new FleetDevice(`device-${index + 1}`, {
+        nextEdge: () => pick(edges()),
+        random,
+        accountId: accountIds[index % accountIds.length],
+      }),
   )
   for (const [index, device] of devices.entries()) {
     device.start()
@@ -57,15 +66,16 @@ export async function startFleet(options: FleetOptions): Promise<Fleet> {
   const restarting = new Set<Promise<void>>()
   const busy = new Set<FleetDevice>()
 
-  async function restart(device: FleetDevice, pauseMs: number): Promise<void> {
+  async function restart(device: FleetDevice, pauseMs: number, changesAccount: boolean): Promise<void> {
     busy.add(device)
     await device.stop()
     await delay(pauseMs)
+    if (changesAccount) device.logInTo(pick(accountIds))
     device.start()
     busy.delete(device)
   }
 
-  function moveOne(device: FleetDevice): void {
+  function moveOne(device: FleetDevice, changesAccountShare: number): void {
     let chance = random.next()
     const move = moves.find(({ share }) => {
       chance -= share
@@ -76,7 +86,7 @@ export async function startFleet(options: FleetOptions): Promise<Fleet> {
     else if (move?.kind === 'cut') device.cutConnection()
     else {
       const pauseMs = move?.kind === 'restart' ? random.next() * restartPauseMaxMs : min + random.next() * (max - min)
-      const done = restart(device, pauseMs).finally(() => restarting.delete(done))
+      const done = restart(device, pauseMs, random.next() < changesAccountShare).finally(() => restarting.delete(done))
       restarting.add(done)
     }
   }
@@ -98,13 +108,13 @@ export async function startFleet(options: FleetOptions): Promise<Fleet> {
         await delay(tickMs)
       }
     },
-    move({ meanStayMs }) {
+    move({ meanStayMs, changesAccountShare = 0 }) {
       let owed = 0
       const timer = setInterval(() => {
         owed += (tickMs / meanStayMs) * devices.length
         for (; owed >= 1; owed--) {
           const device = pick(devices)
-          if (device !== undefined && !busy.has(device)) moveOne(device)
+          if (device !== undefined && !busy.has(device)) moveOne(device, changesAccountShare)
         }
       }, tickMs)
       return async () => {

@@ -10,7 +10,8 @@ import { durationFromMs, microsFromTimestamp } from '../../service-kit/time.ts'
 import type { PublishedMessage, ReadDevice, ReadMessage } from '../story.ts'
 
 /** What to send. */
-export interface Outgoing extends Pick<PublishedMessage, 'deviceId' | 'mode' | 'priority' | 'ttlMs'> {
+export interface Outgoing
+  extends Pick<PublishedMessage, 'deviceId' | 'accountId' | 'idempotencyKey' | 'mode' | 'priority' | 'ttlMs'> {
   /** More fields of the message. */
   readonly more?: Partial<Message>
   /** For the call. A direct one takes at most 30 s whatever this is. Default 20,000. */
@@ -20,6 +21,7 @@ export interface Outgoing extends Pick<PublishedMessage, 'deviceId' | 'mode' | '
 /** What a message carries, so that a device can say which one it got and for whom it was meant. */
 export interface TestPayload {
   readonly key: string
+  /** A device, or `account/` and an account's id. */
   readonly to: string
 }
 
@@ -29,6 +31,8 @@ export interface Publisher {
   readonly published: readonly PublishedMessage[]
   /** Sends one message through the router with this number. Never rejects: a failure is noted. */
   publish(router: number, outgoing: Outgoing): Promise<PublishedMessage>
+  /** Publishes a message with an idempotency key once more, word for word. Never rejects. */
+  repeat(router: number, message: PublishedMessage): Promise<PublishedMessage>
   /** Asks the router with this number what became of a message. Rejects when the call fails. */
   read(router: number, messageId: string): Promise<ReadMessage>
   /** Asks it where a device is. Rejects when the call fails. */
@@ -37,6 +41,7 @@ export interface Publisher {
 }
 
 const readDeadlineMs = 5_000
+const callDeadlineMs = 20_000
 
 /** Connects to each router apart, so that a test says which one takes a message. */
 export function connectPublisher(routerAddresses: readonly string[], clock: Clock = systemClock): Publisher {
@@ -47,36 +52,47 @@ export function connectPublisher(routerAddresses: readonly string[], clock: Cloc
   const deviceClients = connections.map((connection) => connection.client(DeviceServiceDefinition))
   const published: PublishedMessage[] = []
 
+  async function send(
+    router: number,
+    entry: PublishedMessage,
+    deadlineMs = callDeadlineMs,
+    more: Partial<Message> = {},
+  ): Promise<PublishedMessage> {
+    const { key, deviceId, accountId, idempotencyKey, mode, priority, ttlMs } = entry
+    const payload: TestPayload = { key, to: accountId === undefined ? deviceId : `account/${accountId}` }
+    const message: Partial<Message> = {
+      target: accountId === undefined ? { $case: 'deviceId', value: deviceId } : { $case: 'accountId', value: accountId },
+      ...(idempotencyKey !== undefined && { idempotencyKey }),
+      payload: Buffer.from(JSON.stringify(payload)),
+      priority: Priority[priority],
+      ttl: durationFromMs(ttlMs),
+      ...more,
+    }
+    published.push(entry)
+    try {
+      const response = await nth(clients, router).publish({ message, mode: PublishMode[mode] }, { deadlineMs })
+      entry.answer = {
+        answeredAt: clock.now(),
+        messageId: response.messageId,
+        acceptTime: microsFromTimestamp(response.acceptTime ?? missing('accept_time')) / 1_000,
+        expireTime: microsFromTimestamp(response.expireTime ?? missing('expire_time')) / 1_000,
+        state: nameOf(MessageState, response.state),
+        reason: nameOf(StateReason, response.outcome?.reason ?? StateReason.UNSPECIFIED),
+      }
+    } catch (error) {
+      const { status, reason, message } = callErrorOf(error)
+      entry.failure = `${Status[status]} ${reason ?? '(no reason)'}: ${message}`
+    }
+    return entry
+  }
+
   return {
     published,
-    async publish(router, { deviceId, mode, priority, ttlMs, more, deadlineMs = 20_000 }) {
-      const client = nth(clients, router)
-      const key = `m${published.length + 1}`
-      const payload: TestPayload = { key, to: deviceId }
-      const message: Partial<Message> = {
-        target: { $case: 'deviceId', value: deviceId },
-        payload: Buffer.from(JSON.stringify(payload)),
-        priority: Priority[priority],
-        ttl: durationFromMs(ttlMs),
-        ...more,
-      }
-      const entry: PublishedMessage = { key, deviceId, mode, priority, ttlMs, sentAt: clock.now() }
-      published.push(entry)
-      try {
-        const response = await client.publish({ message, mode: PublishMode[mode] }, { deadlineMs })
-        entry.answer = {
-          answeredAt: clock.now(),
-          messageId: response.messageId,
-          acceptTime: microsFromTimestamp(response.acceptTime ?? missing('accept_time')) / 1_000,
-          expireTime: microsFromTimestamp(response.expireTime ?? missing('expire_time')) / 1_000,
-          state: nameOf(MessageState, response.state),
-          reason: nameOf(StateReason, response.outcome?.reason ?? StateReason.UNSPECIFIED),
-        }
-      } catch (error) {
-        const { status, reason, message } = callErrorOf(error)
-        entry.failure = `${Status[status]} ${reason ?? '(no reason)'}: ${message}`
-      }
-      return entry
+    publish: (router, { deadlineMs, more, ...outgoing }) =>
+      send(router, { ...outgoing, key: `m${published.length + 1}`, sentAt: clock.now() }, deadlineMs, more),
+    repeat(router, { answer, failure, ...message }) {
+      if (message.idempotencyKey === undefined) throw new Error(`${message.key} has no idempotency key`)
+      return send(router, { ...message, sentAt: clock.now() })
     },
     async read(router, messageId) {
       const readAt = clock.now()
