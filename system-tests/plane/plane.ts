@@ -17,6 +17,7 @@ import { lastLines } from '../servers/guarded-process.ts'
 import { freePorts } from '../servers/ports.ts'
 import type { SettledMessage } from '../story.ts'
 import { ServiceProcess } from './service-process.ts'
+import { readSessionRows } from './session-rows.ts'
 import { settledFrom } from './settled-message.ts'
 
 /** What a plane is made of. */
@@ -44,10 +45,14 @@ export interface Plane {
   readonly edges: readonly ServiceProcess[]
   /** Where routers listen, also after a restart. */
   readonly routerAddresses: readonly string[]
+  /** What the names of its topics begin with. */
+  readonly topicPrefix: string
   /** Messages from the queue that the router has read and not settled. */
   inFlight(router: number): Promise<number>
   /** A metric over all its labels and all services of this kind that run. */
   metricSum(of: 'edges' | 'routers', name: string): Promise<number>
+  /** Ids of the sessions that have rows in the store, newest first, by device. */
+  sessionRows(): Promise<Map<string, string[]>>
   /** What routers have said their last word about, by all their starts. */
   settled(): SettledMessage[]
   /** Lines that tell of defects: level `error`, and whatever was written beside the structured log. */
@@ -76,6 +81,8 @@ export async function startPlane(options: PlaneOptions): Promise<Plane> {
   const { kafkaBrokers, cassandra, registryClocksAheadMs, routerCount, edgeCount } = options
   const folder = await mkdtemp(join(tmpdir(), 'pushplane-plane-'))
   const suffix = randomSuffix(systemRandom, 8)
+  const topicPrefix = `plane-${suffix}.`
+  const keyspace = `plane_${suffix}`
   // Whoever is dialled by an address keeps its port over restarts.
   const ports = await freePorts(registryClocksAheadMs.length + routerCount + edgeCount)
   const addresses = ports.map((port) => `127.0.0.1:${port}`)
@@ -96,7 +103,7 @@ export async function startPlane(options: PlaneOptions): Promise<Plane> {
         REGISTRY_CASSANDRA_CONTACT_POINTS: cassandra.contactPoints.join(','),
         REGISTRY_CASSANDRA_PORT: String(cassandra.port),
         REGISTRY_CASSANDRA_LOCAL_DATA_CENTER: cassandra.localDataCenter,
-        REGISTRY_CASSANDRA_KEYSPACE: `plane_${suffix}`,
+        REGISTRY_CASSANDRA_KEYSPACE: keyspace,
         REGISTRY_CASSANDRA_CREATE_KEYSPACE: 'true',
         REGISTRY_CASSANDRA_REPLICATION_FACTOR: '1',
         ...options.registryEnv,
@@ -115,7 +122,7 @@ export async function startPlane(options: PlaneOptions): Promise<Plane> {
           ROUTER_LISTEN_ADDRESS: address,
           ROUTER_REGISTRY_ADDRESSES: registryAddresses.join(','),
           ROUTER_KAFKA_BROKERS: kafkaBrokers.join(','),
-          ROUTER_KAFKA_TOPIC_PREFIX: `plane-${suffix}.`,
+          ROUTER_KAFKA_TOPIC_PREFIX: topicPrefix,
           ROUTER_KAFKA_PARTITION_COUNT: String(partitionCount),
           ROUTER_KAFKA_REPLICATION_FACTOR: '1',
           ROUTER_ALLOW_WEAK_DURABILITY: 'true',
@@ -150,7 +157,7 @@ export async function startPlane(options: PlaneOptions): Promise<Plane> {
 
   async function close(): Promise<void> {
     await Promise.all(services.map((service) => (service.running ? service.kill() : undefined)))
-    await dropKeyspace(cassandra, `plane_${suffix}`)
+    await dropKeyspace(cassandra, keyspace)
     if (process.env[keepLogsVariable]) process.stderr.write(`logs of the plane are kept in ${folder}\n`)
     else await rm(folder, { recursive: true, force: true })
   }
@@ -169,8 +176,10 @@ export async function startPlane(options: PlaneOptions): Promise<Plane> {
     routers,
     edges,
     routerAddresses,
+    topicPrefix,
     inFlight: (router) => metricSum(routers.slice(router, router + 1), 'push_router_in_flight'),
     metricSum: (of, name) => metricSum({ edges, routers }[of], name),
+    sessionRows: () => readSessionRows(cassandra, keyspace),
     settled: () => routers.flatMap((router) => router.lines().flatMap((line) => settledFrom(line) ?? [])),
     defects: () =>
       services.flatMap((service) => [

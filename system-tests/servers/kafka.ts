@@ -1,6 +1,6 @@
 import { execFile } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
-import { mkdir, rm, writeFile } from 'node:fs/promises'
+import { mkdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { delimiter, join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { promisify } from 'node:util'
@@ -25,12 +25,15 @@ export interface KafkaServers {
   /** The same, joined by commas. */
   readonly bootstrap: string
   readonly nodes: readonly ServerNode[]
+  /** The broker that leads the cluster's metadata now, as all that run agree. Rejects when they do not within 10 s. */
+  activeController(): Promise<ServerNode>
   /** Kills all brokers. The last of several would wait minutes for a quorum if it were asked politely. */
   close(): Promise<void>
 }
 
 const host = '127.0.0.1'
 const warmUpTimeoutMs = 60_000
+const controllerTimeoutMs = 10_000
 const jvmArgs = ['-Xmx256m', '-XX:+UseSerialGC', '-XX:TieredStopAtLevel=1', '-Dorg.slf4j.simpleLogger.defaultLogLevel=warn']
 
 /** Starts Kafka and waits until all brokers are in the cluster and the first group and producer have been served. */
@@ -54,7 +57,7 @@ async function startOn(ports: readonly number[], classPath: string, options: Kaf
     await Promise.all(nodes.map((node) => node.ready()))
     const brokers = nodes.map((node) => node.address)
     await warmUp(brokers)
-    return { brokers, bootstrap: brokers.join(','), nodes, close }
+    return { brokers, bootstrap: brokers.join(','), nodes, activeController: () => findController(nodes, options.folder), close }
   } catch (error) {
     await close()
     throw error
@@ -83,7 +86,7 @@ function planCluster(ports: readonly number[]): Cluster {
 }
 
 async function launchBroker(cluster: Cluster, member: Member, classPath: string, options: KafkaOptions): Promise<StartedNode> {
-  const name = `kafka-${member.id}`
+  const name = nameOf(member.id)
   const folder = join(options.folder, name)
   const address = `${host}:${member.clientPort}`
   await rm(folder, { recursive: true, force: true })
@@ -107,6 +110,28 @@ async function launchBroker(cluster: Cluster, member: Member, classPath: string,
     probe: () => probeBroker(address, { clusterId: cluster.id, brokerId: member.id }),
   })
 }
+
+/** Each broker keeps on disk whom it has last voted for or followed. */
+async function findController(nodes: readonly StartedNode[], folder: string): Promise<ServerNode> {
+  const giveUpAt = Date.now() + controllerTimeoutMs
+  for (;;) {
+    const states = await Promise.all(
+      nodes
+        .filter(({ pid }) => pid !== undefined)
+        .map(async ({ name }) => {
+          const text = await readFile(join(folder, name, 'data/__cluster_metadata-0/quorum-state'), 'utf8').catch(() => '{}')
+          return (JSON.parse(text) as { leaderId?: number }).leaderId
+        }),
+    )
+    const [leaderId] = states
+    const leader = nodes.find(({ name }) => name === nameOf(leaderId ?? 0))
+    if (leader?.pid !== undefined && states.every((state) => state === leaderId)) return leader
+    if (Date.now() > giveUpAt) throw new Error(`the brokers do not agree on a controller: ${states.join(', ')}`)
+    await delay(100)
+  }
+}
+
+const nameOf = (brokerId: number) => `kafka-${brokerId}`
 
 function brokerProperties(cluster: Cluster, member: Member): string {
   const memberCount = cluster.members.length

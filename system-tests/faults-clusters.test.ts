@@ -1,0 +1,183 @@
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { Kafka, logLevel } from 'kafkajs'
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
+import { comeBackTimeoutMs, expectAllDelivered, nth, settleTimeoutMs, shortLeases, startRun } from './fault-run.ts'
+import { expectNoOrphans } from './orphans.ts'
+import { failures, until, untilFinished, untilSettled } from './run.ts'
+import { type CassandraServers, startCassandra } from './servers/cassandra.ts'
+import { type KafkaServers, startKafka } from './servers/kafka.ts'
+import type { PublishedMessage } from './story.ts'
+
+/** Nodes that are started again on two cores beside a whole plane take their time. */
+const clusterTestTimeoutMs = 300_000
+const startTimeoutMs = 240_000
+/** How long something that goes on by itself may take to do so. */
+const goOnTimeoutMs = 60_000
+
+const isQueued = ({ mode }: PublishedMessage) => mode === 'QUEUED'
+const acceptedSince = (published: readonly PublishedMessage[], since: number) =>
+  published.filter((message) => isQueued(message) && message.answer !== undefined && message.sentAt > since)
+
+describe('three Kafka brokers', () => {
+  let folder: string
+  let kafka: KafkaServers
+
+  beforeAll(async () => {
+    folder = await mkdtemp(join(tmpdir(), 'pushplane-brokers-'))
+    kafka = await startKafka({ brokers: 3, folder, temporary: true })
+  }, startTimeoutMs)
+
+  afterAll(async () => {
+    await kafka?.close()
+    await rm(folder, { recursive: true, force: true, maxRetries: 5 })
+  })
+
+  /** The least number of replicas in sync, over all partitions of these topics, and who leads them. */
+  async function topicState(topics: string[]) {
+    const running = kafka.nodes.filter(({ pid }) => pid !== undefined).map(({ address }) => address)
+    const admin = new Kafka({ clientId: 'test', brokers: running, logLevel: logLevel.NOTHING }).admin()
+    await admin.connect()
+    try {
+      const partitions = (await admin.fetchTopicMetadata({ topics })).topics.flatMap((topic) => topic.partitions)
+      return { inSync: Math.min(...partitions.map(({ isr }) => isr.length)), leaders: partitions.map(({ leader }) => leader) }
+    } finally {
+      await admin.disconnect()
+    }
+  }
+
+  test(
+    'kill -9 of the active one under load: accepting goes on in full durability, and nothing is lost',
+    async () => {
+      const { plane, run, load, publisher, fleet } = await startRun({
+        registryCount: 1,
+        routerCount: 2,
+        edgeCount: 2,
+        deviceCount: 60,
+        kafkaBrokers: kafka.brokers,
+        routerEnv: { ROUTER_KAFKA_REPLICATION_FACTOR: '3', ROUTER_ALLOW_WEAK_DURABILITY: 'false' },
+      })
+      const topics = ['high', 'normal', 'low'].map((lane) => `${plane.topicPrefix}${lane}`)
+      const queue = load({ directShare: 0, pauseMs: 50 })
+      const direct = load({ directShare: 1, publisherCount: 4, pauseMs: 50 })
+      expect(await until(() => acceptedSince(publisher.published, 0).length > 100, goOnTimeoutMs)).toBe(true)
+      const victim = await kafka.activeController()
+      // It leads partitions that are written to as well.
+      expect((await topicState(topics)).leaders.map((leader) => `kafka-${leader}`)).toContain(victim.name)
+      await victim.kill()
+      const killedAt = Date.now()
+      const handledSince = () => {
+        const handled = new Set(
+          fleet.logs
+            .flatMap(({ processes }) => processes.flatMap((process) => process.handled))
+            .map(({ messageId }) => messageId),
+        )
+        return acceptedSince(publisher.published, killedAt).filter(({ answer }) => handled.has(answer?.messageId ?? ''))
+      }
+      // On every topic messages are taken and delivered without it.
+      const goesOn = () =>
+        (['HIGH', 'NORMAL', 'LOW'] as const).every(
+          (priority) => handledSince().filter((message) => message.priority === priority).length > 50,
+        )
+      expect(await until(goesOn, goOnTimeoutMs)).toBe(true)
+      expect((await topicState(topics)).inSync).toBe(2)
+      await victim.restart()
+      await expect.poll(async () => (await topicState(topics)).inSync, { timeout: goOnTimeoutMs, interval: 500 }).toBe(3)
+      await Promise.all([queue.stop(), direct.stop()])
+      await untilFinished(run, settleTimeoutMs)
+      await expectAllDelivered('one of three brokers killed', run)
+      // Calls that came to nothing were told to be repeated; direct ones need no broker.
+      const failed = failures(publisher.published.filter(isQueued))
+      expect(failed.filter((failure) => !/UNAVAILABLE|DEADLINE_EXCEEDED/.test(failure))).toEqual([])
+      expect(failures(publisher.published.filter((message) => !isQueued(message)))).toEqual([])
+      expect(plane.settled().filter(({ state }) => state === 'DEAD_LETTERED' || state === 'DROPPED')).toEqual([])
+    },
+    clusterTestTimeoutMs,
+  )
+})
+
+describe('three Cassandra nodes', () => {
+  let folder: string
+  let cassandra: CassandraServers
+
+  beforeAll(async () => {
+    folder = await mkdtemp(join(tmpdir(), 'pushplane-nodes-'))
+    cassandra = await startCassandra({ nodes: 3, folder, temporary: true })
+  }, startTimeoutMs)
+
+  afterAll(async () => {
+    await cassandra?.close()
+    await rm(folder, { recursive: true, force: true, maxRetries: 5 })
+  })
+
+  test(
+    'kill -9 of one, then of a second: with one gone nobody notices, with two accepting goes on, and nothing is lost or called offline',
+    async () => {
+      const holdTimeMs = 8_000
+      const { plane, fleet, run, load, publisher } = await startRun({
+        registryCount: 2,
+        routerCount: 2,
+        edgeCount: 3,
+        deviceCount: 80,
+        cassandra,
+        ...shortLeases,
+        registryEnv: { ...shortLeases.registryEnv, REGISTRY_CASSANDRA_REPLICATION_FACTOR: '3' },
+        // Shorter than the outage: what counts is that the hold stands still meanwhile.
+        routerEnv: { ROUTER_HOLD_TIME_MS: String(holdTimeMs) },
+      })
+      const loads = [load({ directShare: 0 }), load({ directShare: 1, publisherCount: 4 })]
+      onTestFinished(async () => {
+        await Promise.all(loads.map((one) => one.stop()))
+      })
+      const handledIds = () =>
+        new Set(fleet.logs.flatMap(({ processes }) => processes.flatMap(({ handled }) => handled.map((one) => one.messageId))))
+      const deliveredSince = (since: number) => {
+        const ids = handledIds()
+        return publisher.published.filter(({ sentAt, answer }) => sentAt > since && ids.has(answer?.messageId ?? '')).length
+      }
+      expect(await until(() => deliveredSince(0) > 100, goOnTimeoutMs)).toBe(true)
+
+      await nth(cassandra.nodes, 0).kill()
+      const firstAt = Date.now()
+      // Devices come anew meanwhile, and are found.
+      for (const device of fleet.devices.slice(0, 20)) device.closeConnection()
+      await fleet.allConnected(comeBackTimeoutMs)
+      const comeAnewAt = Date.now()
+      expect(await until(() => deliveredSince(comeAnewAt) > 200, goOnTimeoutMs)).toBe(true)
+
+      const secondAt = Date.now()
+      await nth(cassandra.nodes, 1).kill()
+      // Longer than a message may be held.
+      const outlasted = () =>
+        Date.now() > secondAt + holdTimeMs + 4_000 && acceptedSince(publisher.published, secondAt + holdTimeMs).length > 50
+      expect(await until(outlasted, goOnTimeoutMs)).toBe(true)
+      const endedBy = Date.now()
+      await Promise.all(cassandra.nodes.slice(0, 2).map((node) => node.restart()))
+      const backAt = Date.now()
+      expect(await until(() => deliveredSince(backAt) > 50, goOnTimeoutMs)).toBe(true)
+      await Promise.all(loads.map((one) => one.stop()))
+      await fleet.allConnected(comeBackTimeoutMs)
+      await untilSettled(run, settleTimeoutMs)
+      await expectNoOrphans(run)
+      await untilSettled(run, settleTimeoutMs)
+      await expectAllDelivered('one, then two of three Cassandra nodes killed', run)
+
+      expect(failures(publisher.published.filter(isQueued))).toEqual([])
+      const direct = publisher.published.filter((message) => !isQueued(message))
+      // With one node gone direct calls go on as well; with two they are told to be repeated.
+      expect(failures(direct.filter(({ sentAt }) => sentAt > firstAt && sentAt < secondAt - 5_000))).toEqual([])
+      expect(failures(direct).filter((failure) => !/UNAVAILABLE|DEADLINE_EXCEEDED/.test(failure))).toEqual([])
+      expect(plane.settled().filter(({ state }) => state === 'DEAD_LETTERED' || state === 'DROPPED')).toEqual([])
+      // Nobody was called offline while the registry could not know.
+      const putAside = plane
+        .settled()
+        .filter(({ state, settledAt }) => state === 'STORED' && settledAt > secondAt && settledAt < endedBy)
+      expect(putAside).toEqual([])
+      // Who was connected when the second node went stayed so.
+      const sessions = fleet.logs.flatMap(({ processes }) => processes.flatMap((process) => process.sessions))
+      expect(sessions.filter(({ endedAt }) => (endedAt ?? 0) > secondAt)).toEqual([])
+    },
+    clusterTestTimeoutMs,
+  )
+})
