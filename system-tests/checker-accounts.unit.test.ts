@@ -170,7 +170,19 @@ describe('repeats under one idempotency key', () => {
   const parts = { devices: { d: [inAccount(undefined, 0, [toD])] }, settled: [line('d')], read: [outcome('d')] }
 
   test('that have one id and were handled once are no violation', () => {
-    expect(check(story({ ...parts, published: [toDevice, repeat()] })).violations).toEqual([])
+    const { violations, counts } = check(story({ ...parts, published: [toDevice, repeat()] }))
+    expect(violations).toEqual([])
+    expect(counts).toMatchObject({ accepted: 1, delivered: 1 })
+  })
+
+  test('are accepted with the first call: what routers say before the second is no mistake', () => {
+    const away: DeviceProcessLog = {
+      sessions: [{ sessionId: 's2', openedAt: 2_900, endedAt: undefined }],
+      handled: [{ ...toD, handledAt: 2_950 }],
+    }
+    const stored = line('d', { state: 'STORED', reason: 'OFFLINE', settledAt: 1_100 })
+    const later = { ...parts, devices: { d: [away] }, settled: [stored, line('d', { settledAt: 2_960 })] }
+    expect(check(story({ ...later, published: [toDevice, repeat()] })).violations).toEqual([])
   })
 
   test('that have two ids are found', () => {

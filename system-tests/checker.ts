@@ -36,7 +36,7 @@ export interface CheckReport {
 }
 
 export interface CheckCounts {
-  /** A message to an account counts for each of its devices, here and below. */
+  /** A message to an account counts for each of its devices, here and below; several calls for one message count once. */
   readonly accepted: number
   /** Calls that failed. */
   readonly refused: number

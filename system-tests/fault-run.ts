@@ -5,7 +5,8 @@ import { startFleet } from './fleet/fleet.ts'
 import { type PlaneOptions, startPlane } from './plane/plane.ts'
 import { connectPublisher } from './plane/publisher.ts'
 import type { ServiceProcess } from './plane/service-process.ts'
-import { checkRun, type LoadOptions, type Run, startLoad } from './run.ts'
+import { checkRun, failures, type LoadOptions, type Run, startLoad } from './run.ts'
+import type { PublishedMessage } from './story.ts'
 
 /** Of this test run: everything left to chance comes of it. */
 export const seed = Date.now() % 1_000_000
@@ -74,6 +75,16 @@ export function nth<T>(all: readonly T[], index: number): T {
   const one = all[index]
   if (one === undefined) throw new Error(`there is no number ${index}`)
   return one
+}
+
+/**
+ * No call failed but some few, and those were told to be repeated: that is the truth, and no loss. On a busy machine a few run into a deadline, though nothing
+ * is wrong; one in twenty is far below what any outage of a part costs.
+ */
+export function expectFewRefused(published: readonly PublishedMessage[]): void {
+  const failed = failures(published)
+  expect(failed.filter((failure) => !/: (UNAVAILABLE|DEADLINE_EXCEEDED) /.test(failure))).toEqual([])
+  expect(failed.length).toBeLessThanOrEqual(published.length / 20)
 }
 
 /** Every accepted message came to its device. */

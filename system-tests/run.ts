@@ -74,7 +74,10 @@ function delays({ published, devices }: Story): string {
   const handledAt = new Map(
     devices.flatMap(({ processes }) => processes.flatMap(({ handled }) => handled.map((one) => [one.messageId, one.handledAt]))),
   )
-  const sorted = published
+  const calls = published.filter(({ answer }) => answer !== undefined)
+  const sorted = [...Map.groupBy(calls, ({ answer }) => answer?.messageId).values()]
+    // Of several calls for one message the first.
+    .flatMap(([first]) => first ?? [])
     .flatMap(({ answer }) => (answer === undefined ? [] : (handledAt.get(answer.messageId) ?? Number.NaN) - answer.acceptTime))
     .filter((delayMs) => !Number.isNaN(delayMs))
     .sort((a, b) => a - b)

@@ -33,7 +33,7 @@ export interface End {
 export interface StoryIndex {
   readonly story: Story
   readonly accepted: readonly Accepted[]
-  /** Of several calls with one id, the one that expires last. */
+  /** Calls that were answered with one id are one message. */
   readonly byId: ReadonlyMap<string, AnsweredMessage>
   readonly deviceById: ReadonlyMap<string, DeviceLog>
   /** Ids that more than one call has been answered with. */
@@ -49,14 +49,18 @@ export interface StoryIndex {
 export const deliveredStates: ReadonlySet<string> = new Set(['ACKNOWLEDGED', 'COMPLETED'])
 
 export function indexOf(story: Story): StoryIndex {
-  const answered = story.published.filter(isAnswered)
   const byId = new Map<string, AnsweredMessage>()
   const repeatedIds = new Set<string>()
-  for (const message of answered) {
-    const { messageId, expireTime } = message.answer
-    const earlier = byId.get(messageId)
-    if (earlier !== undefined) repeatedIds.add(messageId)
-    if (earlier === undefined || earlier.answer.expireTime < expireTime) byId.set(messageId, message)
+  for (const call of story.published) {
+    if (!isAnswered(call)) continue
+    const { messageId, expireTime } = call.answer
+    const first = byId.get(messageId)
+    if (first === undefined) byId.set(messageId, call)
+    else {
+      // Accepted with the first of its calls, and good for as long as the last one says.
+      repeatedIds.add(messageId)
+      byId.set(messageId, { ...first, answer: { ...first.answer, expireTime: Math.max(first.answer.expireTime, expireTime) } })
+    }
   }
   const handledIds = new Map(
     story.devices.map((device) => [
@@ -84,7 +88,7 @@ export function indexOf(story: Story): StoryIndex {
   }
   return {
     story,
-    accepted: answered.flatMap((message) =>
+    accepted: [...byId.values()].flatMap((message) =>
       message.accountId === undefined
         ? { ...message, expected: true }
         : addressees(message.accountId, message).map((addressee) => ({ ...message, ...addressee })),

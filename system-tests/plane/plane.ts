@@ -49,6 +49,8 @@ export interface Plane {
   readonly topicPrefix: string
   /** Messages from the queue that the router has read and not settled. */
   inFlight(router: number): Promise<number>
+  /** A metric of one service over all its labels. */
+  metricOf(service: ServiceProcess, name: string): Promise<number>
   /** A metric over all its labels and all services of this kind that run. */
   metricSum(of: 'edges' | 'routers', name: string): Promise<number>
   /** Ids of the sessions that have rows in the store, newest first, by device. */
@@ -178,6 +180,7 @@ export async function startPlane(options: PlaneOptions): Promise<Plane> {
     routerAddresses,
     topicPrefix,
     inFlight: (router) => metricSum(routers.slice(router, router + 1), 'push_router_in_flight'),
+    metricOf: (service, name) => metricSum([service], name),
     metricSum: (of, name) => metricSum({ edges, routers }[of], name),
     sessionRows: () => readSessionRows(cassandra, keyspace),
     settled: () => routers.flatMap((router) => router.lines().flatMap((line) => settledFrom(line) ?? [])),
