@@ -111,6 +111,40 @@ test('so is a table that another registry makes at this very moment', async () =
   expect(await versions()).toEqual(['1 step 1'])
 })
 
+test('of several nodes, one that has not heard of the table fails what asks it along: that is waited for too', async () => {
+  const { readFailure, writeFailure } = types.responseErrorCodes
+  const failure = (code: number) =>
+    new errors.ResponseError(code, '2 responses were required but only 1 replica responded, 1 failed')
+  await migrateCassandra(client, { settings, ...kit, migrations: [step(1)] })
+  const reads = early('SELECT version', [failure(readFailure)])
+  await migrateCassandra(reads.proxy, { settings, ...kit, migrations: [step(1), step(2)] })
+  const locks = early('UPDATE', [failure(writeFailure), failure(readFailure)])
+  await migrateCassandra(locks.proxy, { settings, ...kit, migrations: [step(1), step(2), step(3)] })
+  expect([reads.told.refused, locks.told.refused]).toEqual([1, 2])
+  expect(await versions()).toEqual(['1 step 1', '2 step 2', '3 step 3'])
+})
+
+test('a lock that was taken though its call failed is not waited for', async () => {
+  await migrateCassandra(client, { settings, ...kit, migrations: [step(1)] })
+  let taken = 0
+  const proxy = new Proxy(client, {
+    get(target, property) {
+      if (property !== 'execute') return Reflect.get(target, property)
+      return async (query: string, ...rest: [unknown[], object]) => {
+        const result = await target.execute(query, ...rest)
+        if (query.startsWith('UPDATE') && taken++ === 0)
+          throw new errors.ResponseError(types.responseErrorCodes.writeFailure, 'failed')
+        return result
+      }
+    },
+  })
+  const begun = performance.now()
+  await migrateCassandra(proxy, { settings, ...kit, migrations: [step(1), step(2)] })
+  expect(await versions()).toEqual(['1 step 1', '2 step 2'])
+  // Far less than the minute after which a lock is free by itself.
+  expect(performance.now() - begun).toBeLessThan(30_000)
+})
+
 test('a step that ended halfway is done again', async () => {
   const broken: Migration = { ...step(1), statements: (keyspace) => [...step(1).statements(keyspace), 'CREATE NONSENSE'] }
   await expect(migrateCassandra(client, { settings, ...kit, migrations: [broken] })).rejects.toThrow()

@@ -11,7 +11,7 @@ import { migrations as allMigrations, type Migration } from './migrations/index.
 const lockTtlSeconds = 60
 const lockWaitMaxMs = 120_000
 const lockRetryMs = 250
-/** A node lists a table, or says that it exists already, a moment before it can read it. */
+/** A node lists a table, or says that it exists already, a moment before it can read it; other nodes hear of it later still. */
 const readableWaitMaxMs = 10_000
 const readableRetryMs = 100
 /** Changing the schema of a loaded cluster takes longer than any read. */
@@ -83,8 +83,18 @@ export async function migrateCassandra(client: Client, options: MigrateOptions):
   }
 
   const giveUpAt = clock.monotonic() + lockWaitMaxMs
-  while (!(await onceReadable(() => hold(true)))) {
-    if ((await applied()) === known) return
+  let unsure = false
+  const take = () =>
+    onceReadable(async () => {
+      // A first attempt that failed may have been carried out all the same.
+      const again = unsure
+      unsure = true
+      const held = (await hold(true)) || (again && (await hold(false)))
+      unsure = false
+      return held
+    })
+  while (!(await take())) {
+    if ((await onceReadable(applied)) === known) return
     if (clock.monotonic() >= giveUpAt) {
       throw new StartError(
         `another registry has been changing the schema of keyspace ${keyspace} for ${lockWaitMaxMs} ms; see its log`,
@@ -93,7 +103,7 @@ export async function migrateCassandra(client: Client, options: MigrateOptions):
     await clock.sleep(lockRetryMs)
   }
   try {
-    const from = await applied()
+    const from = await onceReadable(applied)
     for (const { version, name, statements } of migrations.filter((migration) => migration.version > from)) {
       for (const statement of statements(keyspace)) {
         if (!(await hold(false))) throw new StartError(`lost the lock on the schema of keyspace ${keyspace}; start again`)
@@ -111,10 +121,14 @@ export async function migrateCassandra(client: Client, options: MigrateOptions):
   }
 }
 
-/** The table is not there yet, as the statement's own check says, or its storage when the statement gets that far. */
+/**
+ * The table is not there yet, as the statement's own check says, or its storage when the statement gets that far; or, of several nodes, one that is asked
+ * along has not heard of it yet and fails.
+ */
 function isUnreadable(error: unknown): boolean {
   if (!(error instanceof errors.ResponseError)) return false
-  const { invalid, serverError } = types.responseErrorCodes
+  const { invalid, serverError, readFailure, writeFailure } = types.responseErrorCodes
+  if (error.code === readFailure || error.code === writeFailure) return true
   return error.code === invalid || (error.code === serverError && error.message.includes('Unknown CF'))
 }
 
