@@ -112,13 +112,13 @@ test('so is a table that another registry makes at this very moment', async () =
 })
 
 test('of several nodes, one that has not heard of the table fails what asks it along: that is waited for too', async () => {
-  const { readFailure, writeFailure } = types.responseErrorCodes
+  const { readFailure, writeFailure, writeTimeout } = types.responseErrorCodes
   const failure = (code: number) =>
     new errors.ResponseError(code, '2 responses were required but only 1 replica responded, 1 failed')
   await migrateCassandra(client, { settings, ...kit, migrations: [step(1)] })
   const reads = early('SELECT version', [failure(readFailure)])
   await migrateCassandra(reads.proxy, { settings, ...kit, migrations: [step(1), step(2)] })
-  const locks = early('UPDATE', [failure(writeFailure), failure(readFailure)])
+  const locks = early('UPDATE', [failure(writeFailure), failure(writeTimeout)])
   await migrateCassandra(locks.proxy, { settings, ...kit, migrations: [step(1), step(2), step(3)] })
   expect([reads.told.refused, locks.told.refused]).toEqual([1, 2])
   expect(await versions()).toEqual(['1 step 1', '2 step 2', '3 step 3'])

@@ -12,7 +12,7 @@ const lockTtlSeconds = 60
 const lockWaitMaxMs = 120_000
 const lockRetryMs = 250
 /** A node lists a table, or says that it exists already, a moment before it can read it; other nodes hear of it later still. */
-const readableWaitMaxMs = 10_000
+const readableWaitMaxMs = 30_000
 const readableRetryMs = 100
 /** Changing the schema of a loaded cluster takes longer than any read. */
 const schemaTimeoutMs = 30_000
@@ -106,29 +106,34 @@ export async function migrateCassandra(client: Client, options: MigrateOptions):
     const from = await onceReadable(applied)
     for (const { version, name, statements } of migrations.filter((migration) => migration.version > from)) {
       for (const statement of statements(keyspace)) {
-        if (!(await hold(false))) throw new StartError(`lost the lock on the schema of keyspace ${keyspace}; start again`)
+        if (!(await onceReadable(() => hold(false))))
+          throw new StartError(`lost the lock on the schema of keyspace ${keyspace}; start again`)
         await change(statement)
       }
-      await client.execute(
-        `INSERT INTO ${table} (part, version, name, applied_time) VALUES ('registry', ?, ?, toTimestamp(now()))`,
-        [version, name],
-        { prepare: true },
+      await onceReadable(() =>
+        client.execute(
+          `INSERT INTO ${table} (part, version, name, applied_time) VALUES ('registry', ?, ?, toTimestamp(now()))`,
+          [version, name],
+          { prepare: true },
+        ),
       )
       log.info('schema migrated', { keyspace, version, name })
     }
   } finally {
-    await conditional(`UPDATE ${table} SET holder = null WHERE part = 'registry' IF holder = ?`, [holder])
+    const free = () => conditional(`UPDATE ${table} SET holder = null WHERE part = 'registry' IF holder = ?`, [holder])
+    await onceReadable(free).catch((cause: unknown) => log.warn('the lock on the schema runs out by itself', { cause }))
   }
 }
 
 /**
  * The table is not there yet, as the statement's own check says, or its storage when the statement gets that far; or, of several nodes, one that is asked
- * along has not heard of it yet and fails.
+ * along has not heard of it yet and fails, or is busy with what others have just changed. Whatever is asked here may be asked again.
  */
 function isUnreadable(error: unknown): boolean {
   if (!(error instanceof errors.ResponseError)) return false
-  const { invalid, serverError, readFailure, writeFailure } = types.responseErrorCodes
-  if (error.code === readFailure || error.code === writeFailure) return true
+  const { invalid, serverError, ...codes } = types.responseErrorCodes
+  const passing = [codes.readFailure, codes.writeFailure, codes.readTimeout, codes.writeTimeout, codes.unavailableException]
+  if (passing.includes(error.code)) return true
   return error.code === invalid || (error.code === serverError && error.message.includes('Unknown CF'))
 }
 

@@ -56,6 +56,8 @@ export class AccountFlight implements Boarding {
   /** The flights to the devices have holds of their own. */
   board(): void {}
   registryFails(): void {}
+  readonly stuck = false
+  waitBehindStuck(): void {}
 
   start(): void {
     void this.#expand()

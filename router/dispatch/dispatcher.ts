@@ -27,6 +27,7 @@ import type { RouteCache } from './route-cache.ts'
 import type { Settlement } from './settlement.ts'
 import { isGoodEnd, reasonName, stateName } from './state-names.ts'
 import type { StateRecorder } from './state-recorder.ts'
+import { createStuckPlaces } from './stuck-places.ts'
 
 /** Bounds of dispatch. */
 export interface DispatchLimits {
@@ -95,6 +96,9 @@ export function createDispatcher(options: DispatcherOptions): Dispatcher {
   )
   const directInFlight = metrics.gauge('push_router_direct_in_flight', 'Direct messages in flight')
   const registryState = metrics.gauge('push_router_registry_failing', '1 while the registry does not answer look-ups')
+  const stuckPlacesFor = createStuckPlaces(metrics)
+  const laneStuckPlaces = new Map(lanes.map((lane) => [lane, stuckPlacesFor(lane, limits.inFlightMax)]))
+  const directStuckPlaces = stuckPlacesFor('direct', limits.directInFlightMax)
   let registryFailing = false
   let draining = false
   const direct = new Set<Flight>()
@@ -201,6 +205,8 @@ export function createDispatcher(options: DispatcherOptions): Dispatcher {
     if (queued.attempt === 0 && flow.isRepeat(lease, queued.messageId)) return flow.finish(lease, queueRecord.offset)
     const { lane } = queueRecord
     const consumed = clock.nowMicros()
+    const stuckPlaces = laneStuckPlaces.get(lane)
+    if (!stuckPlaces) throw new Error(`no lane ${lane}`)
     const flightTo = (deviceId: string, onHandedOff: () => void, onSettled: (flight: Flight) => void): Flight => {
       const flight: Flight = new Flight(
         context,
@@ -210,6 +216,8 @@ export function createDispatcher(options: DispatcherOptions): Dispatcher {
           origin: 'queue',
           holdTimeMs: limits.holdTimeMs,
           consumed,
+          stuckPlaces,
+          onStuck: () => flow.stuck(flight),
           onHandedOff,
           onSettled(settlement) {
             onSettled(flight)
@@ -281,6 +289,7 @@ export function createDispatcher(options: DispatcherOptions): Dispatcher {
             origin: 'direct',
             holdTimeMs: waitMs,
             consumed: 0,
+            stuckPlaces: directStuckPlaces,
             onHandedOff: () => undefined,
             onSettled(settlement) {
               leave()

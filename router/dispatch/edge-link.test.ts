@@ -214,6 +214,21 @@ test('no first outcome in time is unknown, and frees its place in the window', a
   expect((await second.heard(1))[0]).toBe('sent')
 })
 
+test('an edge that leaves something unanswered, or cannot be reached, is not answering until it says something again', async () => {
+  const edge = new ScriptedEdge()
+  const { answer } = edge
+  const link = linkTo(await edge.listen(), { firstOutcomeTimeoutMs: 200 })
+  expect(link.answering).toBe(true)
+  edge.answer = () => undefined
+  expect(await send(link).heard(2)).toEqual(['sent', 'unknown'])
+  expect(link.answering).toBe(false)
+  edge.answer = answer
+  await send(link).heard(2)
+  expect(link.answering).toBe(true)
+  await edge.stop()
+  await expect.poll(() => link.answering).toBe(false)
+})
+
 test('a full window holds further deliveries back, and HIGH has a window of its own', async () => {
   const edge = new ScriptedEdge()
   const held: DeliverRequest[] = []

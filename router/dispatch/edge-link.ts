@@ -83,6 +83,7 @@ export class EdgeLink implements Link {
   readonly #streamEnds
   #connection: GrpcConnection | undefined
   #state: LinkState = 'idle'
+  #silent = false
   #retryAt = 0
   #lastId = 0
   #idleTimer: Timer | undefined
@@ -100,6 +101,9 @@ export class EdgeLink implements Link {
       ...options,
       onLateOutcome: options.onLateOutcome,
       onRoom: () => this.#stream?.wake(),
+      onSilence: () => {
+        this.#silent = true
+      },
     })
     this.#owedDropped = options.metrics.counter(
       'push_router_owed_pokes_dropped_total',
@@ -112,6 +116,10 @@ export class EdgeLink implements Link {
 
   get state(): LinkState {
     return this.#state
+  }
+
+  get answering(): boolean {
+    return !this.#silent
   }
 
   get unansweredCount(): number {
@@ -244,6 +252,7 @@ export class EdgeLink implements Link {
           openTimer.cancel()
           if (this.#state !== 'opening') return
           this.#state = 'open'
+          this.#silent = false
           this.#backoff.reset()
           this.#lastTraffic = clock.monotonic()
           this.#watchIdle(limits.idleTimeoutMs)
@@ -269,6 +278,7 @@ export class EdgeLink implements Link {
     else if (this.#ending || (wasOpen && cause === 'ended')) this.#state = 'idle'
     else {
       this.#state = 'down'
+      this.#silent = true
       this.#retryAt = clock.monotonic() + this.#backoff.next()
     }
     if (this.#state !== 'idle' || this.#ending) this.#disconnect()
@@ -304,6 +314,7 @@ export class EdgeLink implements Link {
 
   #take(answer: DeliverResponse): void {
     this.#lastTraffic = this.#options.clock.monotonic()
+    this.#silent = false
     for (const outcome of answer.outcomes) this.#deliveries.heard(outcome)
     for (const { closeId, result } of answer.closeSessionAnswers) this.#asks.settle(closeId, result)
     for (const { pokeId, result } of answer.inboxReadyAnswers) this.#asks.settle(pokeId, result)

@@ -20,6 +20,7 @@ import { type DispatchEvent, type NextStep, nextStep, type Origin } from './outc
 import type { RouteCache } from './route-cache.ts'
 import type { Hops, Settlement } from './settlement.ts'
 import type { StateRecorder } from './state-recorder.ts'
+import type { StuckPlaces } from './stuck-places.ts'
 import { usableRow } from './usable-route.ts'
 
 /** What every flight shares. */
@@ -54,6 +55,10 @@ export interface FlightOptions {
   readonly holdTimeMs: number
   /** When it was read from the queue, in µs since the epoch; 0 for direct messages. */
   readonly consumed: number
+  /** Where it needs a place to be held for an edge that does not answer. */
+  readonly stuckPlaces: StuckPlaces
+  /** Its edge does not answer, so those that wait for their turn behind it have longer to wait. */
+  onStuck?(): void
   /** It has been handed to a stream, or will not be: the device's next message may go. Called once. */
   onHandedOff(): void
   /** It has no next step. Called once, the last thing that a flight does. */
@@ -97,6 +102,7 @@ export class Flight implements Boarding {
   /** The device's answer, when it came while the message was being stored. */
   #answerWhileStoring: Outcome | undefined
   #handedOff = false
+  #stuck = false
   #waitTimer: Timer | undefined
   readonly #hold: Hold
 
@@ -142,9 +148,19 @@ export class Flight implements Boarding {
     else this.#hold.answered()
   }
 
+  get stuck(): boolean {
+    return this.#stuck
+  }
+
+  waitBehindStuck(): void {
+    if (this.#stage === 'new' && !this.#takeStuckPlace()) this.#happened({ kind: 'HOLD_ENDED' })
+  }
+
   /** Sets out. Does nothing for a flight that has ended while it waited. */
   start(): void {
-    if (this.#stage === 'new') void this.#lookUp({ fresh: false, allRows: false })
+    if (this.#stage !== 'new') return
+    this.#unstick()
+    void this.#lookUp({ fresh: false, allRows: false })
   }
 
   /** Ends a direct message with what is known now, because its caller waits no longer. Does nothing once settled. */
@@ -187,6 +203,7 @@ export class Flight implements Boarding {
         return
       case 'look-up':
         if (this.#hold.expired) return this.#settle(MessageState.EXPIRED)
+        if (step.wait === 'back-off' && !this.#mayBeStuck()) return this.#happened({ kind: 'HOLD_ENDED' })
         return this.#pause(this.#waitMs(step.wait), () => void this.#lookUp({ fresh: true, allRows: step.allRows === true }))
       case 'unregister':
         return void this.#unregister()
@@ -271,6 +288,7 @@ export class Flight implements Boarding {
     const { links, clock } = this.#context
     const link = links.to(row)
     if (link.unansweredCount >= this.#context.linkCap()) return this.#happened({ kind: 'LINK_FULL' })
+    if (!link.answering && !this.#mayBeStuck()) return this.#happened({ kind: 'HOLD_ENDED' })
     this.#stage = 'offered'
     this.#attempts++
     this.#link = link
@@ -302,6 +320,7 @@ export class Flight implements Boarding {
 
   #heard(outcome: Outcome): void {
     const row = this.#row
+    this.#unstick()
     this.#sessionId = outcome.sessionId
     if (outcome.detail) this.#detail = outcome.detail
     if (outcome.writtenTime > 0) {
@@ -337,6 +356,27 @@ export class Flight implements Boarding {
   }
 
   // --- waiting
+
+  /**
+   * Whether it may be held for an edge that does not answer. Only so many may: else the devices of a dead third of all edges would use up what
+   * those of the others need. Whoever has no place ends as if its hold had ended.
+   */
+  #mayBeStuck(): boolean {
+    if (!this.#takeStuckPlace()) return false
+    if (!this.#handedOff) this.#options.onStuck?.()
+    return true
+  }
+
+  #takeStuckPlace(): boolean {
+    this.#stuck ||= this.#options.stuckPlaces.take()
+    return this.#stuck
+  }
+
+  #unstick(): void {
+    if (!this.#stuck) return
+    this.#stuck = false
+    this.#options.stuckPlaces.release()
+  }
 
   #pause(ms: number, then: () => void): void {
     this.#leaveLink()
@@ -385,7 +425,10 @@ export class Flight implements Boarding {
     const { offlinePath } = this.#context
     const message = this.#maybeWritten ? { ...this.message, attempt: this.message.attempt + 1 } : this.message
     try {
-      const end = await offlinePath.store(message, this.deviceId, reason, this.#hold.endsAt)
+      const end = await offlinePath.store(message, this.deviceId, reason, {
+        untilMs: this.#hold.endsAt,
+        mayBeStuck: () => this.#mayBeStuck(),
+      })
       if (this.#hold.failing) this.#registryAnswered()
       this.#settle(end.state, end.reason, () => this.#takeAnswer())
     } catch (cause) {
@@ -425,6 +468,7 @@ export class Flight implements Boarding {
     this.#leaveLink()
     this.#waitTimer?.cancel()
     this.#hold.cancel()
+    this.#unstick()
     this.#handOff()
     const settlement: Settlement = {
       state,
@@ -471,6 +515,7 @@ export class Flight implements Boarding {
     this.#leaveLink()
     this.#waitTimer?.cancel()
     this.#hold.cancel()
+    this.#unstick()
     this.#handOff()
     return true
   }

@@ -10,6 +10,10 @@ export interface Boarding {
   board(): void
   /** The registry does not answer (true), or answers again (false), while this one waits for its turn. */
   registryFails(fails: boolean): void
+  /** Its edge does not answer, and it is held for it. */
+  readonly stuck: boolean
+  /** What it waits for, to have its turn, is stuck. */
+  waitBehindStuck(): void
   /** Sets out. */
   start(): void
 }
@@ -164,6 +168,14 @@ export class Lanes {
     else next.start()
   }
 
+  /** The flight's edge does not answer: those that wait for their turn behind it are held as well. */
+  stuck(flight: Boarding): void {
+    const behind: Boarding[] = []
+    for (let next = this.#next.get(flight); next; next = this.#next.get(next)) behind.push(next)
+    // Each may end at once, and leave the chain.
+    for (const waiting of behind) waiting.waitBehindStuck()
+  }
+
   #follow(before: Boarding, next: Boarding): void {
     this.#next.set(before, next)
     this.#before.set(next, before)
@@ -220,6 +232,7 @@ export class Lanes {
       if (before) {
         this.#follow(before, flight)
         if (this.#held) flight.registryFails(true)
+        if (before.stuck) flight.waitBehindStuck()
       } else flight.start()
     }
     this.#inFlight.set({ lane: laneName }, lane.flying.size)

@@ -37,6 +37,8 @@ interface LinkDeliveriesOptions {
   readonly onLateOutcome: ((late: LateOutcome) => void) | undefined
   /** There may be something to send that could not be sent before. */
   readonly onRoom: () => void
+  /** A first outcome has not come in time. */
+  readonly onSilence: () => void
 }
 
 /** The deliveries of one link: what waits for room, what is on the stream, who is told what. It knows nothing of the stream itself. */
@@ -161,7 +163,10 @@ export class LinkDeliveries {
 
   #firstOutcomeTimer(id: number): Timer {
     const { clock, limits } = this.#options
-    return clock.after(limits.firstOutcomeTimeoutMs, () => this.#lose(id, 'unreachable'))
+    return clock.after(limits.firstOutcomeTimeoutMs, () => {
+      this.#options.onSilence()
+      this.#lose(id, 'unreachable')
+    })
   }
 
   #lose(id: number, unsent: 'unreachable' | 'gone'): void {

@@ -54,6 +54,8 @@ export interface Link {
   poke(session: SessionName, timeoutMs: number): Promise<PokeAnswer>
   /** Remembers a poke that was not answered: it goes first when a stream opens again, and is dropped when the edge is gone. */
   owePoke(session: SessionName): void
+  /** False from the moment at which the edge has left something unanswered, or no stream could be opened, until it says something again. */
+  readonly answering: boolean
   /** Deliveries that are not finished with this link. */
   readonly unansweredCount: number
 }

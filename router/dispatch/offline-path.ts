@@ -28,10 +28,17 @@ export interface OfflinePath {
   /**
    * Takes a message with time to live above 0 off dispatch's hands: stores it, **then** looks whether the device has a session, and tells that
    * session. In this order, because a session that registers meanwhile reads the hint after it has inserted its row: either it sees the hint, or
-   * its row is seen here. `reason` says why the message could not be delivered; `untilMs`, on the monotonic clock, is when the message must be let go,
-   * with its poke owed. Throws REGISTRY_UNAVAILABLE: nothing is known of the message then, and the call is to be repeated.
+   * its row is seen here. `reason` says why the message could not be delivered; `patience` when the message must be let go, with its poke owed. Throws REGISTRY_UNAVAILABLE: nothing is known of the message then, and the call is to be repeated.
    */
-  store(message: QueuedMessage, deviceId: string, reason: StateReason, untilMs: number): Promise<OfflineEnd>
+  store(message: QueuedMessage, deviceId: string, reason: StateReason, patience: Patience): Promise<OfflineEnd>
+}
+
+/** How long a stored message may wait for a session to take its poke. */
+export interface Patience {
+  /** Until then, on the monotonic clock. */
+  readonly untilMs: number
+  /** Whether it may wait for an edge that does not answer. */
+  mayBeStuck(): boolean
 }
 
 /** What the offline path needs. */
@@ -71,7 +78,7 @@ export function createOfflinePath(options: OfflinePathOptions): OfflinePath {
   }
 
   /** Tells the device's session, whichever that is, until one has taken the poke or none is left. */
-  async function tellSession(deviceId: string, untilMs: number): Promise<void> {
+  async function tellSession(deviceId: string, { untilMs, mayBeStuck }: Patience): Promise<void> {
     const backoff = createBackoff({ baseMs: 50, capMs: 1_000, random })
     let refused: SessionRow | undefined
     while (true) {
@@ -84,15 +91,16 @@ export function createOfflinePath(options: OfflinePathOptions): OfflinePath {
         continue
       }
       const leftMs = untilMs - clock.monotonic()
-      const answer: PokeAnswer =
-        leftMs > 0 ? await links.to(row).poke(row, Math.min(options.pokeTimeoutMs, leftMs)) : 'unanswered'
+      const link = links.to(row)
+      const waits = leftMs > 0 && (link.answering || mayBeStuck())
+      const answer: PokeAnswer = waits ? await link.poke(row, Math.min(options.pokeTimeoutMs, leftMs)) : 'unanswered'
       pokes.inc({ answer: pokeWords[answer] ?? String(answer) })
       if (answer === InboxReadyResult.ACCEPTED) return
       refused = answer === InboxReadyResult.NOT_CONNECTED ? row : undefined
-      if (clock.monotonic() >= untilMs) {
+      if (clock.monotonic() >= untilMs || (answer === 'unanswered' && !mayBeStuck())) {
         if (answer === 'unanswered') {
           owed.inc()
-          links.to(row).owePoke(row)
+          link.owePoke(row)
         }
         return
       }
@@ -124,7 +132,7 @@ export function createOfflinePath(options: OfflinePathOptions): OfflinePath {
   }
 
   return {
-    async store(message, deviceId, reason, untilMs) {
+    async store(message, deviceId, reason, patience) {
       const result = await inbox.store({ deviceId, message })
       await recordEvictions(result.evictions)
       if (result.result?.$case === 'full') {
@@ -132,7 +140,7 @@ export function createOfflinePath(options: OfflinePathOptions): OfflinePath {
         return { state: MessageState.DROPPED, reason: StateReason.INBOX_FULL }
       }
       stored.inc({ result: 'stored' })
-      await tellSession(deviceId, untilMs)
+      await tellSession(deviceId, patience)
       return { state: MessageState.STORED, reason }
     },
   }

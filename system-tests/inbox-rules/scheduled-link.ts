@@ -9,6 +9,7 @@ import type { Breakage } from './setting.ts'
 export class ScheduledLink implements Link {
   readonly state = 'open'
   readonly unansweredCount = 0
+  readonly answering = true
   readonly #scheduler: Scheduler
   readonly #edge: SimulatedEdge
   readonly #breakage: Breakage

@@ -75,6 +75,12 @@ export class ScriptedLink implements Link {
   readonly poked: string[] = []
   readonly owed: string[] = []
   unansweredCount = 0
+  /** False: it has left something unanswered. */
+  answers = true
+
+  get answering(): boolean {
+    return this.answers && this.state !== 'down'
+  }
 
   poke({ sessionId }: SessionName): Promise<PokeAnswer> {
     this.poked.push(sessionId)
