@@ -21,6 +21,8 @@ export interface FaultRunOptions extends Partial<PlaneOptions> {
   readonly routerCount: number
   readonly edgeCount: number
   readonly deviceCount: number
+  /** Accounts that devices log in to, in turn. Default: none. */
+  readonly accountIds?: readonly string[]
 }
 
 /** Edges count as gone after seconds, where the fault is one that lasts. */
@@ -32,7 +34,7 @@ export const shortLeases = {
 /** A plane of its own for each test, with devices that stay where they are unless something drives them away. */
 export async function startRun(options: FaultRunOptions) {
   const random = seededRandom(seed)
-  const { registryCount, deviceCount, routerEnv, edgeEnv, ...parts } = options
+  const { registryCount, deviceCount, accountIds = [], routerEnv, edgeEnv, ...parts } = options
   const plane = await startPlane({
     kafkaBrokers: inject('kafkaBrokers'),
     cassandra: inject('cassandra'),
@@ -49,6 +51,7 @@ export async function startRun(options: FaultRunOptions) {
     deviceCount,
     edges: () => openEdges().map((edge) => edge.fact('device_address')),
     random,
+    accountIds,
   })
   onTestFinished(() => fleet.close())
   const publisher = connectPublisher(plane.routerAddresses)
