@@ -50,11 +50,11 @@ export const routerConfig = defineConfig(
     }),
     inFlightMax: setting('ROUTER_IN_FLIGHT_MAX', wholeNumber({ min: 1, max: 100_000 }), {
       default: 4_096,
-      doc: 'Queued messages in flight at once in each priority. Above it fetching pauses; nothing is dropped.',
+      doc: 'Queued messages in flight at once in each priority. Above it fetching pauses; nothing is dropped. While some edges answer, a quarter of it may be held for those that do not; what is above that is stored.',
     }),
     directInFlightMax: setting('ROUTER_DIRECT_IN_FLIGHT_MAX', wholeNumber({ min: 1, max: 100_000 }), {
       default: 4_096,
-      doc: 'Direct messages in flight at once. Above it direct publishes are answered BACKLOG_FULL.',
+      doc: 'Direct messages in flight at once. Above it direct publishes are answered BACKLOG_FULL. While some edges answer, a quarter of it may wait for those that do not; what is above that is stored.',
     }),
     streamInFlightMax: setting('ROUTER_STREAM_IN_FLIGHT_MAX', wholeNumber({ min: 1, max: 100_000 }), {
       default: 1_024,

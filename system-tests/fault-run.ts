@@ -59,9 +59,9 @@ export async function startRun(options: FaultRunOptions) {
   await fleet.allConnected(20_000)
   const deviceIds = fleet.devices.map(({ deviceId }) => deviceId)
   const run: Run = { plane, fleet, publisher }
-  /** Time to live above 0 only: nothing of it may be lost. */
-  const load = (over: Partial<LoadOptions> = {}) =>
-    startLoad(publisher, {
+  /** Time to live above 0 only: nothing of it may be lost. Stops with the test at the latest. */
+  const load = (over: Partial<LoadOptions> = {}) => {
+    const running = startLoad(publisher, {
       publisherCount: 8,
       deviceIds,
       routerCount: options.routerCount,
@@ -69,6 +69,9 @@ export async function startRun(options: FaultRunOptions) {
       nowOrNeverShare: 0,
       ...over,
     })
+    onTestFinished(() => running.stop())
+    return running
+  }
   return { ...run, run, random, deviceIds, load, closedEdges }
 }
 

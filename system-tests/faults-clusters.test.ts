@@ -2,7 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Kafka, logLevel } from 'kafkajs'
-import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import {
   comeBackTimeoutMs,
   expectAllDelivered,
@@ -140,9 +140,6 @@ describe('three Cassandra nodes', () => {
         load({ directShare: 0, publisherCount: 4, ...gently }),
         load({ directShare: 1, publisherCount: 2, ...gently }),
       ]
-      onTestFinished(async () => {
-        await Promise.all(loads.map((one) => one.stop()))
-      })
       const handledIds = () =>
         new Set(fleet.logs.flatMap(({ processes }) => processes.flatMap(({ handled }) => handled.map((one) => one.messageId))))
       const deliveredSince = (since: number) => {

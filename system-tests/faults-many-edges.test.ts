@@ -46,9 +46,6 @@ test(
       load({ directShare: 1, publisherCount: 4, deviceIds: others, pauseMs: 50, ttlMs: 600_000 }),
       load({ directShare: 0, publisherCount: 2, deviceIds: moving, pauseMs: 50, ttlMs: 600_000 }),
     ]
-    onTestFinished(async () => {
-      await Promise.all(loads.map((one) => one.stop()))
-    })
     expect(await until(() => handled().size > 200, settleTimeoutMs)).toBe(true)
 
     // Frozen first, so that no edge hears that devices leave: their rows stay.

@@ -96,7 +96,7 @@ export function createDispatcher(options: DispatcherOptions): Dispatcher {
   )
   const directInFlight = metrics.gauge('push_router_direct_in_flight', 'Direct messages in flight')
   const registryState = metrics.gauge('push_router_registry_failing', '1 while the registry does not answer look-ups')
-  const stuckPlacesFor = createStuckPlaces(metrics)
+  const stuckPlacesFor = createStuckPlaces({ someEdgeAnswers: () => options.links.someAnswers(), metrics })
   const laneStuckPlaces = new Map(lanes.map((lane) => [lane, stuckPlacesFor(lane, limits.inFlightMax)]))
   const directStuckPlaces = stuckPlacesFor('direct', limits.directInFlightMax)
   let registryFailing = false

@@ -229,6 +229,21 @@ test('an edge that leaves something unanswered, or cannot be reached, is not ans
   await expect.poll(() => link.answering).toBe(false)
 })
 
+test('some edge answers while one has an open stream and leaves nothing unanswered', async () => {
+  const edge = new ScriptedEdge()
+  const address = await edge.listen()
+  const links = createEdgeLinks(parts)
+  opened.push(() => links.close())
+  const link = links.to({ edgeId: 'e1', edgeAddress: address })
+  if (!(link instanceof EdgeLink)) throw new Error('expected a link')
+  // Nobody has asked it anything yet.
+  expect(links.someAnswers()).toBe(false)
+  await send(link).heard(2)
+  expect(links.someAnswers()).toBe(true)
+  await edge.stop()
+  await expect.poll(() => links.someAnswers()).toBe(false)
+})
+
 test('a full window holds further deliveries back, and HIGH has a window of its own', async () => {
   const edge = new ScriptedEdge()
   const held: DeliverRequest[] = []

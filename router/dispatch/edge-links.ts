@@ -26,6 +26,8 @@ export interface EdgeLinks {
    * A lapse alone is not enough, since an open stream needs no lease: the store may have stalled.
    */
   isGone(row: Pick<SessionRow, 'edgeId' | 'edgeAddress'>, lapsed: boolean): boolean
+  /** Whether any edge that this router has a stream to answers. */
+  someAnswers(): boolean
   /** Closes every link. What is unanswered is lost. */
   close(): void
 }
@@ -67,6 +69,10 @@ export function createEdgeLinks(options: EdgeLinksOptions): EdgeLinks {
         return true
       }
       return lapsed && link.state === 'down'
+    },
+    someAnswers() {
+      for (const { state, answering } of links.values()) if (state === 'open' && answering) return true
+      return false
     },
     close() {
       for (const link of [...links.values()]) retire(link)

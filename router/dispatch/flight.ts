@@ -358,8 +358,8 @@ export class Flight implements Boarding {
   // --- waiting
 
   /**
-   * Whether it may be held for an edge that does not answer. Only so many may: else the devices of a dead third of all edges would use up what
-   * those of the others need. Whoever has no place ends as if its hold had ended.
+   * Whether it may be held, or held on, for an edge that does not answer. Only so many may: else the devices of a dead third of all edges would
+   * use up what those of the others need. Whoever has no place ends as if its hold had ended.
    */
   #mayBeStuck(): boolean {
     if (!this.#takeStuckPlace()) return false
@@ -368,7 +368,8 @@ export class Flight implements Boarding {
   }
 
   #takeStuckPlace(): boolean {
-    this.#stuck ||= this.#options.stuckPlaces.take()
+    const { stuckPlaces } = this.#options
+    this.#stuck = this.#stuck ? stuckPlaces.keep() : stuckPlaces.take()
     return this.#stuck
   }
 

@@ -28,7 +28,8 @@ export interface OfflinePath {
   /**
    * Takes a message with time to live above 0 off dispatch's hands: stores it, **then** looks whether the device has a session, and tells that
    * session. In this order, because a session that registers meanwhile reads the hint after it has inserted its row: either it sees the hint, or
-   * its row is seen here. `reason` says why the message could not be delivered; `patience` when the message must be let go, with its poke owed. Throws REGISTRY_UNAVAILABLE: nothing is known of the message then, and the call is to be repeated.
+   * its row is seen here. `reason` says why the message could not be delivered; `patience` when the message must be let go, with
+   * its poke owed. Throws REGISTRY_UNAVAILABLE: nothing is known of the message then, and the call is to be repeated.
    */
   store(message: QueuedMessage, deviceId: string, reason: StateReason, patience: Patience): Promise<OfflineEnd>
 }
@@ -37,7 +38,7 @@ export interface OfflinePath {
 export interface Patience {
   /** Until then, on the monotonic clock. */
   readonly untilMs: number
-  /** Whether it may wait for an edge that does not answer. */
+  /** Whether it may wait, or wait on, for an edge that does not answer. */
   mayBeStuck(): boolean
 }
 

@@ -8,7 +8,8 @@ import { dispatchBench, settle } from './testing/dispatch-bench.ts'
 
 test('a quarter of what may be in flight, one at least; each kind has places of its own', async () => {
   const metrics = createMetrics()
-  const placesFor = createStuckPlaces(metrics)
+  let answers = true
+  const placesFor = createStuckPlaces({ someEdgeAnswers: () => answers, metrics })
   const places = placesFor('normal', 8)
   const few = placesFor('low', 2)
   expect([places.take(), places.take(), places.take(), few.take(), few.take()]).toEqual([true, true, false, true, false])
@@ -16,12 +17,21 @@ test('a quarter of what may be in flight, one at least; each kind has places of 
   expect(await metricValue(metrics, 'push_router_stuck_refused_total', { lane: 'normal' })).toBe(1)
   places.release()
   expect(places.take()).toBe(true)
+  expect(places.keep()).toBe(true)
+  // While nobody answers, nobody else needs the room.
+  answers = false
+  expect([places.take(), places.take(), places.keep()]).toEqual([true, true, true])
+  answers = true
+  expect([places.keep(), places.keep(), places.keep()]).toEqual([false, false, true])
+  expect(await metricValue(metrics, 'push_router_stuck', { lane: 'normal' })).toBe(2)
 })
 
 /** Messages `m0` … for the devices of an edge, each its own, and one for a device elsewhere. */
 function deadEdge(bench: ReturnType<typeof dispatchBench>, count: number) {
   for (let n = 0; n < count; n++) bench.connect(`d${n}`, `dead:s${n}`)
   bench.connect('other', 'e2:s')
+  // It has a link, and answers.
+  bench.link('e2')
   return Array.from({ length: count }, (_, n): [number, ReturnType<typeof bench.queued>] => [n, bench.queued(`m${n}`, `d${n}`)])
 }
 
@@ -103,6 +113,25 @@ describe('edges that do not answer', () => {
     await bench.clock.advance(2_000)
     await settle()
     expect(lease.commits.at(-1)).toBe(8n)
+  })
+
+  test('are waited for by all, as long as no other edge answers: nobody is harmed by that', async () => {
+    const bench = dispatchBench({ inFlightMax: 8 })
+    const lease = bench.lease()
+    const messages = deadEdge(bench, 8)
+    for (const edge of ['dead', 'e2']) bench.link(edge).state = 'down'
+    await bench.hand(lease, messages)
+    await bench.clock.advance(3_000)
+    await settle()
+    expect(bench.settled()).toEqual([])
+    expect(lease.paused).toBe(true)
+    // One is back: what the others need is theirs again.
+    bench.link('e2').state = 'open'
+    bench.link('dead').pokeAnswers = ['unanswered']
+    await bench.clock.advance(2_000)
+    await settle()
+    expect(bench.settled()).toHaveLength(6)
+    expect(lease.paused).toBe(false)
   })
 
   test('with time to live 0: what has no place is dropped as unreachable', async () => {

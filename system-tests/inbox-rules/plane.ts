@@ -135,7 +135,12 @@ export class InboxPlane {
     const inbox = createInbox({ registry, metrics, callDeadlineMs: farAwayMs })
     const cache = createRouteCache({ ...context, entryCountMax: 100, entryTtlMs: farAwayMs })
     const lookups = createLookups({ registry, cache, metrics, callDeadlineMs: farAwayMs })
-    const links = { to: ({ edgeId }: { edgeId: string }) => this.#link(edgeId), isGone: () => false, close() {} }
+    const links = {
+      to: ({ edgeId }: { edgeId: string }) => this.#link(edgeId),
+      isGone: () => false,
+      someAnswers: () => true,
+      close() {},
+    }
     const directory = { get: () => undefined, liveCount: () => 1, known: true, close() {} }
     const recorder = createStateRecorder({ record: async () => unexpected('a receipt is written') }, clock)
     const offlineLookups = this.#breakage.offlineLookups?.(lookups) ?? lookups

@@ -210,6 +210,7 @@ export function dispatchBench(limits: Partial<DispatchLimits> = {}) {
   const edgeLinks: EdgeLinks = {
     to: ({ edgeId }) => link(edgeId),
     isGone: ({ edgeId }, lapsed) => link(edgeId).state === 'gone' || (lapsed && link(edgeId).state === 'down'),
+    someAnswers: () => [...links.values()].some(({ state, answering }) => state === 'open' && answering),
     close: () => undefined,
   }
   const queue: Pick<MessageQueue, 'publishDeadLetter'> = {
