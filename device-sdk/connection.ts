@@ -1,8 +1,10 @@
-import type { ErrorFrame, GoawayFrame, MessageFrame, WelcomeFrame } from '../gen/push/v1/device.ts'
+import type { CredentialAcceptedFrame, ErrorFrame, GoawayFrame, MessageFrame, WelcomeFrame } from '../gen/push/v1/device.ts'
 import { ACK_IDS_MAX, type Answer, createAnswers } from './answers.ts'
 import type { Clock, Timer } from './clock.ts'
+import { type CredentialRefresh, createCredentialRefresh } from './credential.ts'
 import { type ClientFrame, encodeFrame, parseServerFrame, type ServerFrame } from './frames.ts'
 import { type Liveness, watchLiveness } from './liveness.ts'
+import type { Random } from './random.ts'
 import type { OpenSocket, Socket } from './socket.ts'
 
 /** What a connection tells its owner. Nothing more comes after `ended`. */
@@ -11,6 +13,10 @@ export interface ConnectionEvents {
   message(frame: MessageFrame): void
   goaway(frame: GoawayFrame): void
   error(frame: ErrorFrame): void
+  /** The edge has accepted a new credential. */
+  credentialAccepted(frame: CredentialAcceptedFrame): void
+  /** No new token could be had; it is asked for again. */
+  tokenFailed(reason: string, message: string): void
   /** The edge sent what is no frame; it was left out. */
   badFrame(reason: string, message: string): void
   /** More answers were owed than may be kept; the oldest was forgotten. */
@@ -48,6 +54,11 @@ export interface ConnectionOptions {
   protocols: string[]
   openSocket: OpenSocket
   clock: Clock
+  random: Random
+  /** Asks for a new credential before the session's own expires; undefined when the app has only the one. */
+  token: (() => Promise<string>) | undefined
+  credentialAheadMs: number
+  credentialRetryMs: number
   /** From opening to `welcome`. */
   welcomeTimeoutMs: number
   /** From our close to the edge's. */
@@ -71,6 +82,7 @@ export function openConnection(options: ConnectionOptions): Connection {
   let welcome: WelcomeFrame | undefined
   let welcomeAt = 0
   let liveness: Liveness | undefined
+  let credential: CredentialRefresh | undefined
   let flushPlanned = false
   let flushedAt = Number.NEGATIVE_INFINITY
   let flushTimer: Timer | undefined
@@ -85,6 +97,7 @@ export function openConnection(options: ConnectionOptions): Connection {
     timer?.cancel()
     flushTimer?.cancel()
     liveness?.stop()
+    credential?.stop()
     events.ended({ code, reason, answers: answers.takeUnproven() })
   }
 
@@ -145,12 +158,18 @@ export function openConnection(options: ConnectionOptions): Connection {
         events.goaway(frame)
         return
       case 'error':
+        credential?.refused(frame.reason)
         events.error(frame)
         return
       case 'ping':
         if (state === 'open') send({ type: 'pong', ...(frame.data === undefined ? {} : { data: frame.data }) })
         return
       case 'pong':
+        return
+      case 'credential_accepted':
+        if (state !== 'open') return
+        credential?.expires(frame.expire_time, serverTime() ?? 0)
+        events.credentialAccepted(frame)
         return
     }
   }
@@ -167,7 +186,21 @@ export function openConnection(options: ConnectionOptions): Connection {
       probe: () => send({ type: 'ping' }),
       dead: () => detach('nothing heard for twice the ping interval'),
     })
+    watchCredential(frame)
     events.welcome(frame)
+  }
+
+  function watchCredential(frame: WelcomeFrame): void {
+    const { token, random, credentialAheadMs: aheadMs, credentialRetryMs: retryMs } = options
+    if (token === undefined || frame.credential_expire_time === undefined) return
+    const shown = (text: string) => send({ type: 'credential', token: text })
+    credential = createCredentialRefresh({ token, send: shown, clock, random, aheadMs, retryMs, problem: events.tokenFailed })
+    credential.expires(frame.credential_expire_time, frame.server_time)
+  }
+
+  // By the monotonic clock: the device's own may be set while the session lasts.
+  function serverTime(): number | undefined {
+    return welcome && welcome.server_time + Math.floor((clock.monotonic() - welcomeAt) * 1_000)
   }
 
   try {
@@ -191,8 +224,7 @@ export function openConnection(options: ConnectionOptions): Connection {
     get alive() {
       return state === 'open'
     },
-    // By the monotonic clock: the device's own may be set while the session lasts.
-    serverTime: () => welcome && welcome.server_time + Math.floor((clock.monotonic() - welcomeAt) * 1_000),
+    serverTime,
     answer(answer) {
       if (!answers.owe(answer)) events.answerDropped()
       if (flushPlanned) return
@@ -210,6 +242,7 @@ export function openConnection(options: ConnectionOptions): Connection {
         timer?.cancel()
         timer = clock.after(options.closeTimeoutMs, () => detach('the edge did not close'))
         liveness?.stop()
+        credential?.stop()
         closeSocket(reason)
       }
     },

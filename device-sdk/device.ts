@@ -11,7 +11,11 @@ import { type OpenSocket, openGlobalSocket } from './socket.ts'
 export interface DeviceOptions {
   /** `wss://…/v1/connect`; plain `ws:` on loopback. */
   readonly url: string
-  /** The credential: a JWT, or `dev:<device>` / `dev:<device>/<account>` in a development set-up. A function is asked before each attempt. */
+  /**
+   * The credential: a JWT, or `dev:<device>` / `dev:<device>/<account>` in a development set-up. A function is asked before each attempt to
+   * connect, and again before the credential of an open session expires, so that the session goes on. It must then name the same device and
+   * account: to log in to another account, close the device and connect anew.
+   */
   readonly token: string | (() => string | Promise<string>)
   /** Handles the messages; see `Handler`. */
   readonly onMessage: HandlersByClass
@@ -30,6 +34,10 @@ export interface DeviceOptions {
 export interface DeviceBounds {
   /** For `token` to come. Then the attempt has failed. Default 30,000. */
   readonly tokenTimeoutMs: number
+  /** How long before its credential expires an open session is given a new one, at least; a quarter of the whole where that is shorter. Default 60,000. */
+  readonly credentialAheadMs: number
+  /** From one attempt to have a new credential accepted to the next. Edges take one every 10 s. Default 15,000. */
+  readonly credentialRetryMs: number
   /** From opening a connection to `welcome`. Then the attempt has failed. Default 15,000. */
   readonly welcomeTimeoutMs: number
   /** For the edge to answer our close. Then the connection is let go. Default 1,000. */
@@ -52,6 +60,8 @@ export interface DeviceBounds {
 
 export const defaultBounds: DeviceBounds = {
   tokenTimeoutMs: 30_000,
+  credentialAheadMs: 60_000,
+  credentialRetryMs: 15_000,
   welcomeTimeoutMs: 15_000,
   closeTimeoutMs: 1_000,
   lingerMs: 5_000,
@@ -65,8 +75,10 @@ export const defaultBounds: DeviceBounds = {
 
 /** What a device tells those who listen. */
 export interface DeviceEvents {
-  /** A session is open. `serverTime` in microseconds since the Unix epoch. */
-  welcome: { sessionId: string; deviceId: string; serverTime: number }
+  /** A session is open. Times in microseconds since the Unix epoch; a credential without one does not expire. */
+  welcome: { sessionId: string; deviceId: string; serverTime: number; credentialExpireTime?: number }
+  /** The open session goes on with a new credential, until then; without a time it does not expire. */
+  credential: { expireTime?: number }
   /** A message came, and this became of it here. */
   message: { id: string; outcome: Handled }
   /** The session will end; the device moves to another one when its slot begins. */
@@ -100,6 +112,7 @@ export interface Device {
 /** Connects a device and keeps it connected until `close`, or until the server refuses it. Throws when `url` is no WebSocket address. */
 export function connectDevice(options: DeviceOptions): Device {
   const clock = options.clock ?? systemClock
+  const random = options.random ?? systemRandom
   const bounds = { ...defaultBounds, ...options.bounds }
   const { token } = options
   checkUrl(options.url)
@@ -134,18 +147,26 @@ export function connectDevice(options: DeviceOptions): Device {
   const sessions: Sessions = openSessions({
     url: options.url,
     token: typeof token === 'string' ? () => token : token,
+    tokenChanges: typeof token !== 'string',
     takesAnswers: options.acks !== 'none',
     openSocket: options.openSocket ?? openGlobalSocket,
     clock,
-    policy: createReconnectPolicy(options.random ?? systemRandom, { ...defaultBackoff, ...options.backoff }),
+    random,
+    policy: createReconnectPolicy(random, { ...defaultBackoff, ...options.backoff }),
     bounds,
     events: {
       welcome(frame) {
         counts.sessions += 1
-        emitter.emit('welcome', { sessionId: frame.session_id, deviceId: frame.device_id, serverTime: frame.server_time })
+        emitter.emit('welcome', {
+          sessionId: frame.session_id,
+          deviceId: frame.device_id,
+          serverTime: frame.server_time,
+          ...(frame.credential_expire_time !== undefined && { credentialExpireTime: frame.credential_expire_time }),
+        })
       },
       message: (frame) => handlers.receive(frame),
       goaway: (frame) => emitter.emit('goaway', { reason: frame.reason, reconnectAfterMs: frame.reconnect_after_ms }),
+      credential: (expireTime) => emitter.emit('credential', expireTime === undefined ? {} : { expireTime }),
       disconnected: (event) => emitter.emit('disconnected', event),
       stopped(event) {
         ending ??= 'stopped'

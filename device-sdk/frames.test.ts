@@ -18,7 +18,7 @@ test.each(vectorsOf('server-frames.json'))('reads as the protocol’s vectors sa
   else expect(parsed).toEqual({ ok: true, frame })
 })
 
-const sendable = new Set(['ack', 'nack', 'ping', 'pong'])
+const sendable = new Set(['ack', 'nack', 'ping', 'pong', 'credential'])
 
 test.each(vectorsOf('client-frames.json').filter(({ frame }) => frame !== null && sendable.has(frame.type)))(
   'writes what the protocol’s vectors say: $name',

@@ -1,5 +1,7 @@
 import type {
   AckFrame,
+  CredentialAcceptedFrame,
+  CredentialFrame,
   ErrorFrame,
   GoawayFrame,
   MessageFrame,
@@ -18,6 +20,7 @@ export type ServerFrame =
   | ({ type: 'error' } & ErrorFrame)
   | ({ type: 'ping' } & PingFrame)
   | ({ type: 'pong' } & PongFrame)
+  | ({ type: 'credential_accepted' } & CredentialAcceptedFrame)
 
 /** A frame to the edge, as the JSON object on the wire. */
 export type ClientFrame =
@@ -26,6 +29,7 @@ export type ClientFrame =
   | ({ type: 'nack' } & NackFrame)
   | ({ type: 'ping' } & PingFrame)
   | ({ type: 'pong' } & PongFrame)
+  | ({ type: 'credential' } & CredentialFrame)
 
 /** A frame that was read, or why it could not be. */
 export type ParsedFrame =
@@ -109,6 +113,7 @@ const shapes = new Map<string, Shape>([
       server_time: required(wholeNumber),
       ping_interval_ms: required(notNegative),
       limits: optional(limits),
+      credential_expire_time: optional(wholeNumber),
     },
   ],
   [
@@ -135,6 +140,7 @@ const shapes = new Map<string, Shape>([
   ['error', { reason: required(text), message: required(text) }],
   ['ping', { data: optional(text) }],
   ['pong', { data: optional(text) }],
+  ['credential_accepted', { expire_time: optional(wholeNumber) }],
 ])
 
 function readFields(source: Record<string, unknown>, shape: Shape): { problem: string } | { fields: Record<string, unknown> } {

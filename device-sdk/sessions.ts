@@ -2,6 +2,7 @@ import type { ErrorFrame, GoawayFrame, MessageFrame, WelcomeFrame } from '../gen
 import { type Answer, createAnswers } from './answers.ts'
 import type { Clock, Timer } from './clock.ts'
 import { ABNORMAL_CLOSE, type Connection, type ConnectionEnding, openConnection } from './connection.ts'
+import type { Random } from './random.ts'
 import { isFinalClose, type ReconnectPolicy } from './reconnect.ts'
 import type { OpenSocket } from './socket.ts'
 import { subprotocolsFor } from './subprotocols.ts'
@@ -11,6 +12,8 @@ export interface SessionsEvents {
   welcome(frame: WelcomeFrame): void
   message(frame: MessageFrame): void
   goaway(frame: GoawayFrame): void
+  /** A new credential has been accepted; undefined: it does not expire. In microseconds since the Unix epoch. */
+  credential(expireTime: number | undefined): void
   /** The device has no session; the next attempt comes after `retryInMs`. */
   disconnected(event: { code: number; reason: string; retryInMs: number }): void
   /** The server said that coming back is of no use. Nothing is tried any more. */
@@ -22,9 +25,12 @@ export interface SessionsEvents {
 export interface SessionsOptions {
   readonly url: string
   readonly token: () => string | Promise<string>
+  /** Another call of `token` may give another token. */
+  readonly tokenChanges: boolean
   readonly takesAnswers: boolean
   readonly openSocket: OpenSocket
   readonly clock: Clock
+  readonly random: Random
   readonly policy: ReconnectPolicy
   readonly bounds: SessionsBounds
   readonly events: SessionsEvents
@@ -32,6 +38,8 @@ export interface SessionsOptions {
 
 export interface SessionsBounds {
   readonly tokenTimeoutMs: number
+  readonly credentialAheadMs: number
+  readonly credentialRetryMs: number
   readonly welcomeTimeoutMs: number
   readonly closeTimeoutMs: number
   readonly lingerMs: number
@@ -79,6 +87,8 @@ export function openSessions(options: SessionsOptions): Sessions {
   let timekeeper: Connection | undefined
   const allEnded = Promise.withResolvers<void>()
 
+  const token = () => inTime(options.token, bounds.tokenTimeoutMs, clock)
+
   function retryIn(delayMs: number): void {
     retryTimer?.cancel()
     retryTimer = clock.after(delayMs, () => {
@@ -92,7 +102,7 @@ export function openSessions(options: SessionsOptions): Sessions {
     dialing = attempt
     let protocols: string[]
     try {
-      protocols = subprotocolsFor(await inTime(options.token, bounds.tokenTimeoutMs, clock))
+      protocols = subprotocolsFor(await token())
     } catch (error) {
       if (dialing !== attempt) return
       dialing = undefined
@@ -121,6 +131,8 @@ export function openSessions(options: SessionsOptions): Sessions {
       protocols,
       openSocket,
       clock,
+      random: options.random,
+      token: options.tokenChanges ? token : undefined,
       ...bounds,
       events: {
         welcome: (frame) => welcomed(stay, frame),
@@ -134,6 +146,8 @@ export function openSessions(options: SessionsOptions): Sessions {
           lastError = frame
           events.problem(frame.reason, frame.message)
         },
+        credentialAccepted: (frame) => events.credential(frame.expire_time),
+        tokenFailed: events.problem,
         badFrame: (reason, message) => events.problem(reason, message),
         answerDropped: () => events.problem('ANSWER_DROPPED', 'too many answers are owed; the oldest was forgotten'),
         ended: (ending) => ended(stay, ending),

@@ -76,6 +76,10 @@ export const edgeConfig = defineConfig(
       optional: true,
       doc: 'Required `aud` of tokens, when set.',
     }),
+    credentialRefreshMinMs: setting('EDGE_CREDENTIAL_REFRESH_MIN_MS', milliseconds({ min: 0, max: hour }), {
+      default: 10_000,
+      doc: 'Least time between two new credentials that a device shows in its open session; sooner ones are answered by an error frame.',
+    }),
     allowedOrigins: setting('EDGE_ALLOWED_ORIGINS', text({ maxLength: 4_096 }), {
       optional: true,
       doc: 'Comma list of origins whose pages may connect, each exactly as browsers send it. Unset: no page may.',

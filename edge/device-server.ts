@@ -25,6 +25,8 @@ export interface AdmittedDevice {
   readonly acknowledges: boolean
   /** On the monotonic clock in ms; Infinity for never. */
   readonly credentialEndsAt: number
+  /** No new credential keeps its session longer. */
+  readonly credentialEndsAtMax: number
 }
 
 export interface DeviceServerOptions {
@@ -167,6 +169,7 @@ export async function serveDevices(options: DeviceServerOptions): Promise<Device
         deviceId: copied(deviceId),
         accountId: accountId === undefined ? '' : copied(accountId),
         acknowledges: asked.acknowledges,
+        credentialEndsAtMax: Number.POSITIVE_INFINITY,
         credentialEndsAt:
           expiresAtMs === undefined ? Number.POSITIVE_INFINITY : clock.monotonic() + Math.max(0, expiresAtMs - clock.now()),
       })

@@ -7,6 +7,7 @@ import type { ClientFrame, ControlFrame } from './frames.ts'
 import { ackIdsMax } from './frames.ts'
 import { Session, type SessionEvent, type SessionOrder } from './session.ts'
 import { SessionClocks } from './session-clocks.ts'
+import { SessionCredential } from './session-credential.ts'
 import type { SessionHost, SessionOptions, Transport } from './session-host.ts'
 import { SessionInbox, type WaitingPoke } from './session-inbox.ts'
 import { SessionMessages } from './session-messages.ts'
@@ -31,6 +32,9 @@ export class DeviceSession implements WheelItem {
   #messages: SessionMessages | undefined
   // Made with the first sign that messages wait.
   #inbox: SessionInbox | undefined
+  // Made with the first new credential.
+  #credential: SessionCredential | undefined
+  readonly #credentialEndsAtMax: number
   #invalidFrames = 0
   #sweepAt = Number.POSITIVE_INFINITY
 
@@ -43,6 +47,7 @@ export class DeviceSession implements WheelItem {
     this.connectedTime = host.clock.nowMicros()
     this.#machine = new Session(options.sessionId)
     this.#clocks = new SessionClocks(host, options.credentialEndsAt)
+    this.#credentialEndsAtMax = options.credentialEndsAtMax
     host.metrics.sessions.inc({ state: 'registering' })
   }
 
@@ -253,6 +258,7 @@ export class DeviceSession implements WheelItem {
   #welcome(): void {
     const { settings, clock } = this.#host
     this.#clocks.opened()
+    const expireTime = this.#clocks.credentialExpireTime
     this.#control({
       type: 'welcome',
       session_id: this.sessionId,
@@ -260,6 +266,7 @@ export class DeviceSession implements WheelItem {
       server_time: clock.nowMicros(),
       ping_interval_ms: settings.pingIntervalMs,
       limits: { frame_bytes: settings.clientFrameLimitBytes, ack_ids: ackIdsMax, unanswered_messages: settings.pendingMax },
+      ...(expireTime !== undefined && { credential_expire_time: expireTime }),
     })
     this.#messages?.pump()
     this.#inbox?.handle({ type: 'opened' })
@@ -286,7 +293,25 @@ export class DeviceSession implements WheelItem {
         break
       case 'pong':
         break // a sign of life, as every frame
+      case 'credential':
+        this.#refresh(frame.token)
+        break
     }
+  }
+
+  #refresh(token: string): void {
+    const { identity } = this.#host
+    if (identity === undefined) return this.#invalid('INVALID_FRAME', 'this session has no credential that could be replaced')
+    this.#credential ??= new SessionCredential(this.#host, this, {
+      accepted: (endsAt) => {
+        this.#clocks.credentialRefreshed(Math.min(endsAt, this.#credentialEndsAtMax))
+        const expireTime = this.#clocks.credentialExpireTime
+        this.#reply({ type: 'credential_accepted', ...(expireTime !== undefined && { expire_time: expireTime }) })
+        this.#reschedule()
+      },
+      refused: (reason, message) => this.#reply({ type: 'error', reason, message }),
+    })
+    this.#credential.show(identity, token)
   }
 
   #invalid(reason: 'UNKNOWN_TYPE' | 'INVALID_FRAME', message: string): void {

@@ -64,6 +64,11 @@ export function createEdgeMetrics(metrics: Metrics) {
       'Pongs and errors not sent because the device does not read',
       ['type'],
     ),
+    credentialRefreshes: metrics.counter(
+      'push_edge_credential_refreshes_total',
+      'New credentials shown by open sessions, by what became of them',
+      ['result'],
+    ),
     badFrames: metrics.counter('push_edge_bad_frames_total', 'Frames of devices that could not be understood', ['reason']),
     streams: metrics.gauge('push_edge_deliver_streams', 'Open streams of routers'),
     slowStreams: metrics.counter('push_edge_slow_streams_total', 'Streams ended because their router did not take its answers'),

@@ -1,6 +1,8 @@
 import type {
   AckFrame,
   CloseFrame,
+  CredentialAcceptedFrame,
+  CredentialFrame,
   ErrorFrame,
   GoawayFrame,
   NackFrame,
@@ -18,6 +20,7 @@ export type ControlFrame =
   | ({ type: 'ping' } & PingFrame)
   | ({ type: 'pong' } & PongFrame)
   | ({ type: 'close' } & CloseFrame)
+  | ({ type: 'credential_accepted' } & CredentialAcceptedFrame)
 
 /** A frame from the device; in the JSON form this is the object on the wire. */
 export type ClientFrame =
@@ -26,6 +29,7 @@ export type ClientFrame =
   | ({ type: 'nack' } & NackFrame)
   | ({ type: 'ping' } & PingFrame)
   | ({ type: 'pong' } & PongFrame)
+  | ({ type: 'credential' } & CredentialFrame)
 
 /** What a text from the device comes to. The message is for the client's developer and repeats nothing long. */
 export type DecodedFrame =
@@ -40,6 +44,8 @@ export const idLengthMax = 128
 export const wordsLengthMax = 1024
 /** Longest `data` of a ping or pong. */
 export const pingDataLengthMax = 64
+/** Longest `token` of a credential: no header may be longer either. */
+export const tokenLengthMax = 8_192
 /** Largest `data` of a result, in bytes of JSON. */
 export const resultDataLimitBytes = 48 * 1024
 
@@ -74,6 +80,8 @@ export function readClientFrame(type: string, fields: Fields): DecodedFrame {
     case 'ping':
     case 'pong':
       return decodePing(type, fields)
+    case 'credential':
+      return decodeCredential(fields)
     default:
       return { ok: false, reason: 'UNKNOWN_TYPE', message: `type ${JSON.stringify(type.slice(0, 64))} is not known here` }
   }
@@ -109,6 +117,13 @@ function decodePing(type: 'ping' | 'pong', { data }: Fields): DecodedFrame {
   if (!isOptionalText(data, pingDataLengthMax))
     return invalidFrame(`${type}: data must be at most ${pingDataLengthMax} characters`)
   return { ok: true, frame: { type, ...(isSet(data) && { data }) } }
+}
+
+function decodeCredential({ token }: Fields): DecodedFrame {
+  if (typeof token !== 'string' || token.length === 0 || token.length > tokenLengthMax) {
+    return invalidFrame(`credential: token must be 1 to ${tokenLengthMax} characters`)
+  }
+  return { ok: true, frame: { type: 'credential', token } }
 }
 
 /** Infinity for what is nested deeper than can be written again: reading has no such limit. */

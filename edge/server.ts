@@ -102,6 +102,7 @@ export async function startEdge(context: EdgeContext): Promise<RunningEdge> {
   const liveness = createLiveness(clock, edgeMetrics)
   closers.add('liveness', () => liveness.stop())
 
+  const identity = identityOf(config, clock)
   const sessions = new SessionTable()
   const drain = createDrain({ sessions, drainMs: config.drainMs, graceMs: config.drainGraceMs, clock, log })
   const host: SessionHost = {
@@ -112,6 +113,7 @@ export async function startEdge(context: EdgeContext): Promise<RunningEdge> {
     wheel,
     liveness,
     sessions,
+    identity,
     finalAnswers: new FinalAnswers(clock),
     awaitedResults: new AwaitedResults(edgeMetrics),
     outboxBudget: { usedBytes: 0, limitBytes: config.outboxTotalBytes },
@@ -119,6 +121,10 @@ export async function startEdge(context: EdgeContext): Promise<RunningEdge> {
     tellReplaced,
     flush: (flusher) => flushes.ask(flusher),
     reportLate: (answer) => lateAnswers.add(answer),
+    failed(session, cause) {
+      log.error('a session ended by a defect', { device_id: session.deviceId, session_id: session.sessionId, cause })
+      session.handle({ type: 'end', kind: closeKinds.internalError })
+    },
     ended(session) {
       sessions.remove(session)
       drain.ended()
@@ -198,7 +204,7 @@ export async function startEdge(context: EdgeContext): Promise<RunningEdge> {
   const devices = await serveDevices({
     address: config.deviceListenAddress,
     allowedOrigins: originsOf(config),
-    identity: identityOf(config, clock),
+    identity,
     connectionLimit: config.connectionLimit,
     frameLimitBytes: clientFrameLimitBytes,
     gate: { sessionCount: () => sessions.size, backlogged: () => registration.full },
@@ -250,5 +256,6 @@ function sessionSettings(config: EdgeConfig): SessionSettings {
     clientFrameLimitBytes,
     pendingMax,
     invalidFramesMax,
+    credentialRefreshMinMs: config.credentialRefreshMinMs,
   }
 }

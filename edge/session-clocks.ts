@@ -21,7 +21,7 @@ const rowTtlSpareMs = 60_000
 export class SessionClocks {
   readonly #host: SessionHost
   readonly #lifetimeMs: number
-  readonly #credentialEndsAt: number
+  #credentialEndsAt: number
   /** Infinity once it is registered. */
   registerBy: number
   readonly #lifetimeEndsAt: number
@@ -50,6 +50,18 @@ export class SessionClocks {
   /** Whether a ping is unanswered past its deadline. */
   get silent(): boolean {
     return this.#host.liveness.now() >= this.#pongBy
+  }
+
+  /** The same moment in µs since the epoch; undefined when it never comes, or lies beyond what a number holds exactly. */
+  get credentialExpireTime(): number | undefined {
+    const { clock } = this.#host
+    const expireTime = Math.floor(clock.nowMicros() + (this.#credentialEndsAt - clock.monotonic()) * 1_000)
+    return Number.isSafeInteger(expireTime) ? expireTime : undefined
+  }
+
+  /** A new credential has been shown. */
+  credentialRefreshed(endsAt: number): void {
+    this.#credentialEndsAt = endsAt
   }
 
   /** Registered: pings begin, at a random phase so that sessions which came together do not ping together. */

@@ -30,11 +30,18 @@ export function createSessionFactory(options: {
   }
 
   return {
-    admit({ carrier, deviceId, accountId, acknowledges, credentialEndsAt }) {
+    admit({ carrier, deviceId, accountId, acknowledges, credentialEndsAt, credentialEndsAtMax }) {
       const { transport } = carrier
       // 16 random bytes make 22 characters: nobody guesses the id of another's session.
       const sessionId = Buffer.from(host.random.bytes(16)).toString('base64url')
-      const session = new DeviceSession(host, transport, { deviceId, sessionId, accountId, acknowledges, credentialEndsAt })
+      const session = new DeviceSession(host, transport, {
+        deviceId,
+        sessionId,
+        accountId,
+        acknowledges,
+        credentialEndsAt,
+        credentialEndsAtMax,
+      })
       carrier.bind(session)
       host.metrics.sessionsAdmitted.inc({ protocol: session.protocol })
       // Before Register is called: a delivery or a close may come before its answer does.

@@ -2,6 +2,7 @@ import type { SessionKey, SessionRow } from '../gen/push/internal/v1/registry.ts
 import type { LateAnswer } from '../gen/push/internal/v1/uplink.ts'
 import type { Clock } from '../service-kit/clock.ts'
 import type { Random } from '../service-kit/random.ts'
+import type { Identity } from './auth/identity.ts'
 import type { AwaitedResults } from './awaited-results.ts'
 import type { CloseKind } from './close-codes.ts'
 import type { DeviceSession } from './device-session.ts'
@@ -45,6 +46,8 @@ export interface SessionOptions {
   readonly acknowledges: boolean
   /** When the credential expires, on the monotonic clock; Infinity when it does not. */
   readonly credentialEndsAt: number
+  /** Until then a new credential may keep the session, on the monotonic clock: its client certificate ends it then. Infinity without one. */
+  readonly credentialEndsAtMax: number
 }
 
 /** Times in ms, sizes in bytes. Defaults are in config.ts. */
@@ -71,6 +74,8 @@ export interface SessionSettings {
   readonly clientFrameLimitBytes: number
   readonly pendingMax: number
   readonly invalidFramesMax: number
+  /** Least time between two new credentials of one session. */
+  readonly credentialRefreshMinMs: number
 }
 
 /** What all sessions of an edge share. */
@@ -82,6 +87,8 @@ export interface SessionHost {
   readonly wheel: TimerWheel
   readonly liveness: Liveness
   readonly sessions: SessionTable
+  /** Judges new credentials of open sessions; undefined where sessions have none that could be replaced. */
+  readonly identity: Identity | undefined
   readonly finalAnswers: FinalAnswers
   readonly awaitedResults: AwaitedResults
   readonly outboxBudget: OutboxBudget
@@ -93,6 +100,8 @@ export interface SessionHost {
   flush(flusher: Flusher): void
   /** Has a router told what nobody here waits for. */
   reportLate(answer: LateAnswer): void
+  /** A defect of the edge has come out in what this session had begun: logs it, and ends the session. */
+  failed(session: DeviceSession, cause: unknown): void
   /** The session's transport is gone. */
   ended(session: DeviceSession): void
 }

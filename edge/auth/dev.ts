@@ -23,5 +23,5 @@ export function devIdentity(): Identity {
 }
 
 function plainText({ text, from }: Credential): string {
-  return from === 'header' ? text : Buffer.from(text, 'base64url').toString('utf8')
+  return from !== 'subprotocol' ? text : Buffer.from(text, 'base64url').toString('utf8')
 }

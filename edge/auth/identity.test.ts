@@ -48,9 +48,14 @@ describe('jwt-hs256', () => {
       ok: true,
       deviceId: 'tv-1',
       accountId: 'anna',
-      expiresAtMs: clock.now() + 60_000,
+      expiresAtMs: clock.now() + 65_000,
     })
     expect(await judge(await sign({ ...claims, account: undefined }))).toMatchObject({ ok: true, accountId: undefined })
+  })
+
+  test('a token that has expired within what clocks may differ by holds for the rest of that', async () => {
+    expect(await judge(await sign({ ...claims, exp: nowSeconds - 3 }))).toMatchObject({ expiresAtMs: clock.now() + 2_000 })
+    expect(await judge(await sign({ ...claims, exp: nowSeconds - 5 }))).toMatchObject({ ok: false, verdict: 'expired' })
   })
 
   test('an expired token is told apart from a bad one', async () => {

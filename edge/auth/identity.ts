@@ -1,7 +1,7 @@
-/** What a device showed, and where: a browser can send no header and shows it as a subprotocol. */
+/** What a device showed, and where: a browser can send no header and shows it as a subprotocol; in a frame comes what shall replace it. */
 export interface Credential {
   readonly text: string
-  readonly from: 'header' | 'subprotocol'
+  readonly from: 'header' | 'subprotocol' | 'frame'
 }
 
 /** Who a device is, or why it is not believed. */

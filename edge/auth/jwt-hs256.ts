@@ -42,7 +42,9 @@ export function jwtIdentity({ secret, issuer, audience, clock }: JwtOptions): Id
         if (sub === undefined || !isPushId(sub)) return notBelieved('sub is no device id')
         if (account !== undefined && (typeof account !== 'string' || !isPushId(account)))
           return notBelieved('account is no account id')
-        return { ok: true, deviceId: sub, accountId: account, expiresAtMs: exp === undefined ? undefined : exp * 1000 }
+        // With the tolerance: a session opened within it would else be closed in the same moment.
+        const expiresAtMs = exp === undefined ? undefined : (exp + clockToleranceSeconds) * 1000
+        return { ok: true, deviceId: sub, accountId: account, expiresAtMs }
       } catch (error) {
         if (error instanceof errors.JWTExpired) return { ok: false, verdict: 'expired', detail: 'the token has expired' }
         if (error instanceof errors.JWTClaimValidationFailed) return notBelieved(`claim ${error.claim} does not hold`)

@@ -4,8 +4,9 @@ import type { LateAnswer } from '../../gen/push/internal/v1/uplink.ts'
 import { createMetrics } from '../../service-kit/metrics.ts'
 import { seededRandom } from '../../service-kit/random.ts'
 import { SteeredClock } from '../../service-kit/testing/steered-clock.ts'
+import { devIdentity } from '../auth/dev.ts'
 import { AwaitedResults } from '../awaited-results.ts'
-import type { CloseKind } from '../close-codes.ts'
+import { type CloseKind, closeKinds } from '../close-codes.ts'
 import { DeviceSession } from '../device-session.ts'
 import { createEdgeMetrics } from '../edge-metrics.ts'
 import type { AnswerSink, OutcomeFacts } from '../entry.ts'
@@ -71,10 +72,11 @@ export const testSettings: SessionSettings = {
   clientFrameLimitBytes: 64 * 1024,
   pendingMax: 64,
   invalidFramesMax: 3,
+  credentialRefreshMinMs: 10_000,
 }
 
 /** Sessions without sockets and registry, on a clock that stands still. */
-export function fakeEdge(settings: Partial<SessionSettings> = {}) {
+export function fakeEdge(settings: Partial<SessionSettings> = {}, parts: Partial<Pick<SessionHost, 'identity'>> = {}) {
   const clock = new SteeredClock()
   const metrics = createMetrics()
   const edgeMetrics = createEdgeMetrics(metrics)
@@ -82,6 +84,7 @@ export function fakeEdge(settings: Partial<SessionSettings> = {}) {
   const replaced: SessionRow[] = []
   const flushers: Flusher[] = []
   const lateAnswers: LateAnswer[] = []
+  const failures: unknown[] = []
   const sessions = new SessionTable()
   const host: SessionHost = {
     clock,
@@ -91,6 +94,7 @@ export function fakeEdge(settings: Partial<SessionSettings> = {}) {
     wheel: createTimerWheel({ clock, tickMs: 100 }),
     liveness: createLiveness(clock, edgeMetrics),
     sessions,
+    identity: 'identity' in parts ? parts.identity : devIdentity(),
     finalAnswers: new FinalAnswers(clock),
     awaitedResults: new AwaitedResults(edgeMetrics),
     outboxBudget: { usedBytes: 0, limitBytes: 1e9 },
@@ -98,6 +102,10 @@ export function fakeEdge(settings: Partial<SessionSettings> = {}) {
     tellReplaced: (rows) => replaced.push(...rows),
     flush: (flusher) => flushers.push(flusher),
     reportLate: (answer) => lateAnswers.push(answer),
+    failed(session, cause) {
+      failures.push(cause)
+      session.handle({ type: 'end', kind: closeKinds.internalError })
+    },
     ended: (session) => sessions.remove(session),
   }
   let epoch = 100
@@ -109,6 +117,7 @@ export function fakeEdge(settings: Partial<SessionSettings> = {}) {
       accountId: '',
       acknowledges: true,
       credentialEndsAt: Number.POSITIVE_INFINITY,
+      credentialEndsAtMax: Number.POSITIVE_INFINITY,
       ...options,
     })
     sessions.add(session)
@@ -124,6 +133,7 @@ export function fakeEdge(settings: Partial<SessionSettings> = {}) {
     /** Sessions that asked to flush, in the order of asking. */
     flushers,
     lateAnswers,
+    failures,
     /** A session that is registering. */
     install,
     /** A session that is open. */

@@ -48,6 +48,7 @@ const settings: SessionSettings = {
   clientFrameLimitBytes: 65_536,
   pendingMax: 64,
   invalidFramesMax: 10,
+  credentialRefreshMinMs: farAwayMs,
 }
 
 /** What an edge needs of the rest of the plane. */
@@ -99,10 +100,14 @@ export function createSimulatedEdge(edgeId: string, surroundings: EdgeSurroundin
     // No device is ever suspected of being away.
     liveness: { now: () => clock.monotonic(), monotonicAt: (ms) => ms, afterReading() {}, stop() {} },
     sessions,
+    identity: undefined,
     finalAnswers: new FinalAnswers(clock),
     awaitedResults: new AwaitedResults(metrics),
     outboxBudget: { usedBytes: 0, limitBytes: 1e9 },
     unregister,
+    failed(_session, cause) {
+      throw cause
+    },
     tellReplaced(rows, replacer) {
       for (const row of rows) {
         if (row.edgeId !== edgeId) {
@@ -142,6 +147,7 @@ export function createSimulatedEdge(edgeId: string, surroundings: EdgeSurroundin
         accountId: '',
         acknowledges: true,
         credentialEndsAt: Number.POSITIVE_INFINITY,
+        credentialEndsAtMax: Number.POSITIVE_INFINITY,
       })
       if (socket.session === undefined) throw new Error('the device was admitted without a session')
       return { session: socket.session, closeSocket: () => void socket.emit('close', 1006) }

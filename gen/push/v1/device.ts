@@ -113,6 +113,9 @@ export interface ServerFrame {
     | //
     /** The session is over. On event streams only, which no edge serves yet: a WebSocket has close frames of its own. */
     { $case: "close"; value: CloseFrame }
+    | //
+    /** The answer to credential: the session goes on. */
+    { $case: "credential_accepted"; value: CredentialAcceptedFrame }
     | undefined;
 }
 
@@ -135,6 +138,9 @@ export interface ClientFrame {
     | //
     /** The answer to ping. */
     { $case: "pong"; value: PongFrame }
+    | //
+    /** A new credential, before the old one expires. */
+    { $case: "credential"; value: CredentialFrame }
     | undefined;
 }
 
@@ -149,7 +155,14 @@ export interface WelcomeFrame {
   /** How often the edge pings. A device that sees no ping and no frame for twice as long may take the connection for dead. */
   ping_interval_ms: number;
   /** What the edge takes from the device. */
-  limits: DeviceLimits | undefined;
+  limits:
+    | DeviceLimits
+    | undefined;
+  /**
+   * When the device's credential expires, and the session with it: it is closed with 4004 unless a `credential` frame has been accepted by then.
+   * Unset: it does not expire.
+   */
+  credential_expire_time?: number | undefined;
 }
 
 /** What the edge takes from the device. Going past a limit closes the connection with 1009 or 4502. */
@@ -244,7 +257,7 @@ export interface GoawayFrame {
 
 /** The device did something wrong. Without a close after it, the session goes on. */
 export interface ErrorFrame {
-  /** `UNKNOWN_TYPE`, `INVALID_FRAME`, `UNAUTHENTICATED`, `OVERLOADED`. More values may come. */
+  /** `UNKNOWN_TYPE`, `INVALID_FRAME`, `UNAUTHENTICATED`, `CREDENTIAL_EXPIRED`, `OVERLOADED`, `RATE_EXCEEDED`. More values may come. */
   reason: string;
   /** For the client's developer to read. */
   message: string;
@@ -256,6 +269,12 @@ export interface CloseFrame {
   code: number;
   /** For the client's developer to read. */
   reason: string;
+}
+
+/** The edge believes the device's new credential; the session goes on with it. */
+export interface CredentialAcceptedFrame {
+  /** When the new credential expires, and the session with it. Unset: it does not expire. */
+  expire_time?: number | undefined;
 }
 
 /** Asks for a pong. */
@@ -308,6 +327,19 @@ export interface NackFrame {
   reason?: string | undefined;
 }
 
+/**
+ * Shows a new credential for the session that is open, so that it need not end with the old one. It must name the same device and the same account.
+ *
+ * Answered by `credential_accepted`, or by `error`. UNAUTHENTICATED: it does not hold, or names another device or account; the connection is closed
+ * with 4500. CREDENTIAL_EXPIRED: it has expired already. OVERLOADED: nobody's credential can be judged now. RATE_EXCEEDED: the one before it was sent
+ * less than 10 s ago (unless the operator has set another time), or is not answered yet. After these three the session goes on until the end of the
+ * credential it has, and the device may try again.
+ */
+export interface CredentialFrame {
+  /** The credential as it would stand behind `Bearer`. 1 to 8,192 characters. */
+  token: string;
+}
+
 function createBaseServerFrame(): ServerFrame {
   return { frame: undefined };
 }
@@ -335,6 +367,9 @@ export const ServerFrame: MessageFns<ServerFrame> = {
         break;
       case "close":
         CloseFrame.encode(message.frame.value, writer.uint32(58).fork()).join();
+        break;
+      case "credential_accepted":
+        CredentialAcceptedFrame.encode(message.frame.value, writer.uint32(66).fork()).join();
         break;
     }
     return writer;
@@ -409,6 +444,17 @@ export const ServerFrame: MessageFns<ServerFrame> = {
             message.frame = { $case: "close", value: CloseFrame.decode(reader, reader.uint32()) };
             continue;
           }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.frame = {
+              $case: "credential_accepted",
+              value: CredentialAcceptedFrame.decode(reader, reader.uint32()),
+            };
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -469,6 +515,15 @@ export const ServerFrame: MessageFns<ServerFrame> = {
         }
         break;
       }
+      case "credential_accepted": {
+        if (object.frame?.value !== undefined && object.frame?.value !== null) {
+          message.frame = {
+            $case: "credential_accepted",
+            value: CredentialAcceptedFrame.fromPartial(object.frame.value),
+          };
+        }
+        break;
+      }
     }
     return message;
   },
@@ -495,6 +550,9 @@ export const ClientFrame: MessageFns<ClientFrame> = {
         break;
       case "pong":
         PongFrame.encode(message.frame.value, writer.uint32(42).fork()).join();
+        break;
+      case "credential":
+        CredentialFrame.encode(message.frame.value, writer.uint32(50).fork()).join();
         break;
     }
     return writer;
@@ -553,6 +611,14 @@ export const ClientFrame: MessageFns<ClientFrame> = {
             message.frame = { $case: "pong", value: PongFrame.decode(reader, reader.uint32()) };
             continue;
           }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.frame = { $case: "credential", value: CredentialFrame.decode(reader, reader.uint32()) };
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -601,13 +667,26 @@ export const ClientFrame: MessageFns<ClientFrame> = {
         }
         break;
       }
+      case "credential": {
+        if (object.frame?.value !== undefined && object.frame?.value !== null) {
+          message.frame = { $case: "credential", value: CredentialFrame.fromPartial(object.frame.value) };
+        }
+        break;
+      }
     }
     return message;
   },
 };
 
 function createBaseWelcomeFrame(): WelcomeFrame {
-  return { session_id: "", device_id: "", server_time: 0, ping_interval_ms: 0, limits: undefined };
+  return {
+    session_id: "",
+    device_id: "",
+    server_time: 0,
+    ping_interval_ms: 0,
+    limits: undefined,
+    credential_expire_time: undefined,
+  };
 }
 
 export const WelcomeFrame: MessageFns<WelcomeFrame> = {
@@ -626,6 +705,9 @@ export const WelcomeFrame: MessageFns<WelcomeFrame> = {
     }
     if (message.limits !== undefined) {
       DeviceLimits.encode(message.limits, writer.uint32(42).fork()).join();
+    }
+    if (message.credential_expire_time !== undefined) {
+      writer.uint32(48).int64(message.credential_expire_time);
     }
     return writer;
   },
@@ -683,6 +765,14 @@ export const WelcomeFrame: MessageFns<WelcomeFrame> = {
             message.limits = DeviceLimits.decode(reader, reader.uint32());
             continue;
           }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.credential_expire_time = longToNumber(reader.int64());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -707,6 +797,7 @@ export const WelcomeFrame: MessageFns<WelcomeFrame> = {
     message.limits = (object.limits !== undefined && object.limits !== null)
       ? DeviceLimits.fromPartial(object.limits)
       : undefined;
+    message.credential_expire_time = object.credential_expire_time ?? undefined;
     return message;
   },
 };
@@ -1348,6 +1439,61 @@ export const CloseFrame: MessageFns<CloseFrame> = {
   },
 };
 
+function createBaseCredentialAcceptedFrame(): CredentialAcceptedFrame {
+  return { expire_time: undefined };
+}
+
+export const CredentialAcceptedFrame: MessageFns<CredentialAcceptedFrame> = {
+  encode(message: CredentialAcceptedFrame, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.expire_time !== undefined) {
+      writer.uint32(8).int64(message.expire_time);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): CredentialAcceptedFrame {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseCredentialAcceptedFrame();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.expire_time = longToNumber(reader.int64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<CredentialAcceptedFrame>): CredentialAcceptedFrame {
+    return CredentialAcceptedFrame.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<CredentialAcceptedFrame>): CredentialAcceptedFrame {
+    const message = createBaseCredentialAcceptedFrame();
+    message.expire_time = object.expire_time ?? undefined;
+    return message;
+  },
+};
+
 function createBasePingFrame(): PingFrame {
   return { data: undefined };
 }
@@ -1679,6 +1825,61 @@ export const NackFrame: MessageFns<NackFrame> = {
     const message = createBaseNackFrame();
     message.id = object.id ?? "";
     message.reason = object.reason ?? undefined;
+    return message;
+  },
+};
+
+function createBaseCredentialFrame(): CredentialFrame {
+  return { token: "" };
+}
+
+export const CredentialFrame: MessageFns<CredentialFrame> = {
+  encode(message: CredentialFrame, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.token !== "") {
+      writer.uint32(10).string(message.token);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): CredentialFrame {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseCredentialFrame();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.token = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<CredentialFrame>): CredentialFrame {
+    return CredentialFrame.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<CredentialFrame>): CredentialFrame {
+    const message = createBaseCredentialFrame();
+    message.token = object.token ?? "";
     return message;
   },
 };
