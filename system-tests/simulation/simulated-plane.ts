@@ -133,6 +133,7 @@ export class SimulatedPlane {
       accountId: verdict.accountId ?? '',
       acknowledges: true,
       credentialEndsAt: Number.POSITIVE_INFINITY,
+      credentialEndsAtMax: Number.POSITIVE_INFINITY,
     })
   }
 
