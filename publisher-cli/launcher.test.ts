@@ -31,7 +31,7 @@ function launch(args: string[], stdin = '') {
 async function answering(state: MessageState, reason: StateReason = StateReason.UNSPECIFIED) {
   const outcome = { state, reason, detail: '', edgeId: '', sessionId: '', hops: undefined }
   const service = await startTestService({
-    publish: () => ({ messageId: 'id-1', acceptTime: undefined, expireTime: undefined, state, outcome }),
+    publish: () => ({ messageId: 'id-1', acceptTime: undefined, expireTime: undefined, state, outcome, devices: [] }),
   })
   onTestFinished(service.close)
   return service
@@ -60,6 +60,7 @@ test('a send through the queue ends as soon as the device has acknowledged, thou
       expireTime: undefined,
       state: MessageState.ACCEPTED,
       outcome: undefined,
+      devices: [],
     }),
     async *watchMessage(_request, _n, signal) {
       const outcome = {

@@ -5,7 +5,7 @@ import { isoTime, nameOf } from './output.ts'
 /** A message's outcome at one device as a JSON object. */
 export function deviceFields(device: DeviceOutcome): object {
   return {
-    device_id: device.deviceId,
+    device_id: device.deviceId || undefined,
     ...outcomeFields(device.outcome),
     final: device.final,
     time: isoTime(device.time),

@@ -25,6 +25,7 @@ const accepted: PublishResponse = {
   expireTime: in2026(3_600_000),
   state: MessageState.ACCEPTED,
   outcome: undefined,
+  devices: [],
 }
 const direct = (state: MessageState, reason: StateReason = StateReason.UNSPECIFIED): PublishResponse => ({
   ...accepted,
@@ -203,6 +204,7 @@ test.describe('send through the queue', () => {
   test('to an account: one line a device, and 7 when they did not all come to the same end', async ({ service }) => {
     const { address } = await service({
       publish: () => accepted,
+      deviceCount: 2,
       watchMessage: (_request, _n, signal) =>
         stepsThenSilence(signal, deviceAt('ACKNOWLEDGED', { deviceId: 'a', final: true }), { ...stored, deviceId: 'b' }),
     })
@@ -220,6 +222,69 @@ test.describe('send through the queue', () => {
         { device_id: 'b', state: 'STORED', final: false },
       ],
     })
+  })
+})
+
+test.describe('send --direct to an account', () => {
+  const answer = (...devices: DeviceOutcome[]): PublishResponse => ({ ...accepted, state: MessageState.DROPPED, devices })
+
+  test('one line a device, as the call returned them', async ({ service }) => {
+    const { address } = await service({
+      publish: () => answer(deviceAt('ACKNOWLEDGED', { deviceId: 'a', final: true }), { ...stored, deviceId: 'b' }),
+    })
+    expect(await run(['send', '--account', 'family', '--direct', '--address', address])).toEqual({
+      code: 7,
+      stdout: [expect.stringMatching(/^a: acknowledged by a in \d+ ms \(message id-1\)$/), 'b: offline: stored (message id-1)'],
+      stderr: [],
+    })
+  })
+
+  test('--wait result waits for those that have only acknowledged', async ({ service }) => {
+    const { address } = await service({
+      publish: () => answer(deviceAt('ACKNOWLEDGED', { deviceId: 'a' }), deviceAt('DROPPED', { deviceId: 'b', final: true })),
+      deviceCount: 2,
+      watchMessage: () => steps({ ...completed, deviceId: 'a' }),
+    })
+    const ran = await run(['send', '--account', 'family', '--direct', '--wait', 'result', '--json', '--address', address])
+    expect(JSON.parse(ran.stdout[0] ?? '')).toMatchObject({
+      devices: [
+        { device_id: 'a', state: 'COMPLETED', result: { free: 17 } },
+        { device_id: 'b', state: 'DROPPED' },
+      ],
+    })
+  })
+
+  test('an account without devices: 5, and why', async ({ service }) => {
+    const { address } = await service({ publish: () => direct(MessageState.DROPPED, StateReason.NO_DEVICES) })
+    expect(await run(['send', '--account', 'family', '--direct', '--address', address])).toEqual({
+      code: 5,
+      stdout: ['no device has logged in to the account: dropped (message id-1)'],
+      stderr: [],
+    })
+  })
+})
+
+test.describe('send through the queue to an account', () => {
+  test('a device of which nothing was ever recorded does not make the rest a success', async ({ service }) => {
+    const { address } = await service({
+      publish: () => accepted,
+      deviceCount: 2,
+      watchMessage: () => steps(deviceAt('ACKNOWLEDGED', { deviceId: 'a', final: true })),
+    })
+    const ran = await run(['send', '--account', 'family', '--address', address])
+    expect(ran).toMatchObject({
+      code: 7,
+      stdout: [expect.stringMatching(/^a: acknowledged/), '1 of 2 devices: nothing recorded'],
+    })
+  })
+
+  test('without devices: the one line has no name before it', async ({ service }) => {
+    const none = deviceAt('DROPPED', { deviceId: '', final: true, reason: 'NO_DEVICES' })
+    const { address } = await service({ publish: () => accepted, watchMessage: () => steps(none) })
+    const args = ['send', '--account', 'family', '--address', address]
+    expect(await run(args)).toMatchObject({ code: 5, stdout: ['no device has logged in to the account: dropped (message id-1)'] })
+    const json = JSON.parse((await run([...args, '--json'])).stdout[0] ?? '')
+    expect(json).toMatchObject({ account_id: 'family', state: 'DROPPED', reason: 'NO_DEVICES' })
   })
 })
 
@@ -287,7 +352,7 @@ test.describe('status', () => {
 
   test('tells the story line by line', async ({ service }) => {
     const { address } = await service({
-      getMessage: ({ messageId }) => ({ messageId, devices: [device], expireTime: in2026(3_600_000) }),
+      getMessage: ({ messageId }) => ({ messageId, devices: [device], expireTime: in2026(3_600_000), deviceCount: 0 }),
     })
     expect(await run(['status', 'id-1', '--address', address])).toEqual({
       code: 0,
@@ -309,6 +374,7 @@ test.describe('status', () => {
         messageId,
         devices: [{ ...stored, deviceId: 'b' }, completed],
         expireTime: in2026(3_600_000),
+        deviceCount: 0,
       }),
     })
     const ran = await run(['status', 'id-1', '--address', address])
@@ -317,9 +383,20 @@ test.describe('status', () => {
     expect(ran.stdout.at(-1)).toBe('result: {"free":17}')
   })
 
+  test('devices of an account of which nothing is recorded yet are counted', async ({ service }) => {
+    const { address } = await service({
+      getMessage: ({ messageId }) => ({ messageId, devices: [completed], expireTime: in2026(3_600_000), deviceCount: 3 }),
+    })
+    const ran = await run(['status', 'id-1', '--address', address])
+    expect(ran.code).toBe(7)
+    expect(ran.stdout.at(-1)).toBe('2 of 3 devices: nothing recorded yet; expires 2026-01-01T01:00:00.000Z')
+    const [line = ''] = (await run(['status', 'id-1', '--json', '--address', address])).stdout
+    expect(JSON.parse(line)).toMatchObject({ device_count: 3, devices: [{ device_id: 'demo' }] })
+  })
+
   test('--json gives everything by name', async ({ service }) => {
     const { address } = await service({
-      getMessage: ({ messageId }) => ({ messageId, devices: [device, completed], expireTime: in2026(3_600_000) }),
+      getMessage: ({ messageId }) => ({ messageId, devices: [device, completed], expireTime: in2026(3_600_000), deviceCount: 0 }),
     })
     const [line = ''] = (await run(['status', 'id-1', '--json', '--address', address])).stdout
     expect(JSON.parse(line)).toMatchObject({

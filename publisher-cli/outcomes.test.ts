@@ -26,7 +26,7 @@ test.each<[Parameters<typeof told>, string]>([
   [['DROPPED', 'ACK_TIMEOUT'], '5 written, but not acknowledged in time: dropped (message id-1)'],
   [['DROPPED', 'SLOW_CONSUMER'], '5 the device reads too slowly: dropped (message id-1)'],
   [['DROPPED', 'UNKNOWN'], '5 may or may not have reached the device: dropped (message id-1)'],
-  [['DROPPED', 'INBOX_FULL'], '5 INBOX_FULL: dropped (message id-1)'],
+  [['DROPPED', 'INBOX_FULL'], "5 the device's inbox is full: dropped (message id-1)"],
   [['DROPPED'], '5 not delivered: dropped (message id-1)'],
   [['EXPIRED'], '5 expired (message id-1)'],
   [['REPLACED'], '5 replaced (message id-1)'],

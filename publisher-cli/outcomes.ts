@@ -64,10 +64,11 @@ export function tellOutcome(reached: ReachedState, device: string, elapsedMs?: n
 
 /**
  * What a message's outcomes at its devices come to: the code that all have, else SOME_FAILED. What is not final gives OFFLINE where it is stored, else
- * GAVE_UP: whoever looks has stopped waiting.
+ * GAVE_UP: whoever looks has stopped waiting. `deviceCount` is how many devices there are, where more are known of than have an outcome.
  */
-export function exitCodeOfDevices(devices: readonly DeviceOutcome[]): ExitCode {
+export function exitCodeOfDevices(devices: readonly DeviceOutcome[], deviceCount = 0): ExitCode {
   const codes = new Set(devices.map(exitCodeOfDevice))
+  if (deviceCount > devices.length) codes.add(ExitCode.GAVE_UP)
   const [only] = codes
   if (only === undefined) return ExitCode.GAVE_UP
   return codes.size === 1 ? only : ExitCode.SOME_FAILED
@@ -79,6 +80,11 @@ function exitCodeOfDevice({ deviceId, outcome, final }: DeviceOutcome): ExitCode
   return tellOutcome({ messageId: '', state, outcome }, deviceId).exitCode
 }
 
+/** What is said of a message at a device, among others; of an account without devices there is no name to begin with. */
+export function headed({ deviceId }: DeviceOutcome, words: string): string {
+  return deviceId === '' ? words : `${printable(deviceId)}: ${words}`
+}
+
 const dropWords: Partial<Record<StateReason, string>> = {
   [StateReason.UNSPECIFIED]: 'not delivered',
   [StateReason.UNREACHABLE]: 'unreachable',
@@ -87,6 +93,9 @@ const dropWords: Partial<Record<StateReason, string>> = {
   [StateReason.UNKNOWN]: 'may or may not have reached the device',
   [StateReason.RATE_LIMITED]: 'too many messages for this device',
   [StateReason.ACCOUNT_MISMATCH]: 'the device is logged in to another account',
+  [StateReason.NO_DEVICES]: 'no device has logged in to the account',
+  [StateReason.TOO_LARGE]: "too large for the device's connection",
+  [StateReason.INBOX_FULL]: "the device's inbox is full",
   [StateReason.CLOSED_UNACKNOWLEDGED]: 'written, but the connection closed before an acknowledgement',
 }
 

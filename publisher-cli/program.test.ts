@@ -38,6 +38,7 @@ const answered = (state: MessageState, outcome: Partial<MessageOutcome> = {}): P
   expireTime: { seconds: 1_767_229_200, nanos: 0 },
   state,
   outcome: { state, reason: StateReason.UNSPECIFIED, detail: '', edgeId: '', sessionId: '', hops: undefined, ...outcome },
+  devices: [],
 })
 
 const accepted: PublishResponse = { ...answered(MessageState.ACCEPTED), outcome: undefined }

@@ -1,12 +1,12 @@
 import { Status } from 'nice-grpc-common'
-import { MessageState, StateReason } from '../gen/push/v1/message.ts'
+import { type MessageOutcome, MessageState, StateReason } from '../gen/push/v1/message.ts'
 import type { DeviceOutcome, PublishResponse } from '../gen/push/v1/publish.ts'
 import { callErrorOf } from '../service-kit/errors.ts'
 import type { Service } from './connection.ts'
 import type { CliContext } from './context.ts'
 import { ExitCode } from './exit-codes.ts'
 import { followMessage } from './following.ts'
-import { exitCodeOfDevices, type ReachedState, tellOutcome } from './outcomes.ts'
+import { exitCodeOfDevices, headed, type ReachedState, tellOutcome } from './outcomes.ts'
 import { printable } from './output.ts'
 
 /** How far a send waits. */
@@ -48,42 +48,49 @@ export async function awaitEnd(
   context: CliContext,
 ): Promise<SendEnd> {
   const { messageId } = response
-  if (isEnough(response, options)) {
+  const ofDevices = response.devices.length > 0
+  if (!ofDevices && isEnough(response, options)) {
     const { exitCode, words } = tellOutcome(response, target, elapsedMs())
     return { exitCode, words: [words], devices: [] }
   }
-  const known = new Map<string, DeviceOutcome>()
+  const known = new Map(response.devices.map((device) => [device.deviceId, device]))
   const end = (exitCode: ExitCode, words: readonly string[], failure?: string): SendEnd => ({
     exitCode,
     words,
     devices: [...known.values()],
     ...(failure === undefined ? {} : { failure }),
   })
+  let deviceCount = response.devices.length
+  const told = (): SendEnd => {
+    const devices = [...known.values()]
+    const words = devices.map((device) => {
+      const { words } = tellOutcome(reached(messageId, device), printable(device.deviceId), elapsedMs())
+      return options.toAccount ? headed(device, words) : words
+    })
+    const missing = deviceCount - devices.length
+    if (missing > 0) words.push(`${missing} of ${deviceCount} devices: nothing recorded`)
+    return end(exitCodeOfDevices(devices, deviceCount), words)
+  }
+  if (ofDevices && response.devices.every(({ outcome }) => isEnough({ state: stateOf(outcome), outcome }, options))) return told()
   const leave = new AbortController()
   const signal = AbortSignal.any([leave.signal, context.interrupted])
   const following = { timeoutMs: options.timeoutMs, accepted: true, signal }
   const steps = followMessage(service, messageId, following, context)
   try {
     for (;;) {
-      const settled = known.size > 0 && [...known.values()].every((device) => isSettled(device, options))
-      if (settled && !options.toAccount) break
-      const step = await (settled ? orQuiet(steps.next(), context) : steps.next())
+      // Of an account it is said with each device how many there are.
+      const allKnown = known.size > 0 && (!options.toAccount || known.size >= deviceCount)
+      if (allKnown && [...known.values()].every((device) => isSettled(device, options))) break
+      const step = await steps.next()
       if (step.done) break
+      deviceCount = Math.max(deviceCount, step.value.deviceCount)
       const { device } = step.value
       if (!device) continue
       const before = known.get(device.deviceId)?.outcome?.state
       known.set(device.deviceId, device)
       if (before !== device.outcome?.state && !isSettled(device, options)) context.output.talk(`${soFar(device)}; waiting`)
     }
-    const devices = [...known.values()]
-    return end(
-      exitCodeOfDevices(devices),
-      devices.map((device) => {
-        const name = printable(device.deviceId)
-        const { words } = tellOutcome(reached(messageId, device), name, elapsedMs())
-        return options.toAccount ? `${name}: ${words}` : words
-      }),
-    )
+    return told()
   } catch (error) {
     if (context.interrupted.aborted) throw error
     const { status, message } = callErrorOf(error)
@@ -102,27 +109,11 @@ export async function awaitEnd(
   }
 }
 
-/** How long an account's message must stay as it is until its devices count as all known, in ms. */
-const quietMs = 1_000
-
-/** The next step, or the end when none comes for a while. */
-async function orQuiet<T>(next: Promise<IteratorResult<T, void>>, { clock }: CliContext): Promise<IteratorResult<T, void>> {
-  const come = new AbortController()
-  const quiet = clock.sleep(quietMs, come.signal).then(
-    (): IteratorResult<T, void> => ({ done: true, value: undefined }),
-    () => next,
-  )
-  try {
-    return await Promise.race([next, quiet])
-  } finally {
-    come.abort()
-    // When it stayed quiet, nobody asks any more what comes after.
-    next.catch(() => undefined)
-  }
-}
-
 /** Whether the publish's own answer says all that is waited for. */
-function isEnough({ state, outcome }: PublishResponse, { wait, direct, waitOnline }: WaitOptions): boolean {
+function isEnough(
+  { state, outcome }: Pick<PublishResponse, 'state' | 'outcome'>,
+  { wait, direct, waitOnline }: WaitOptions,
+): boolean {
   if (wait === 'accepted') return true
   if (!direct) return false
   if (state === MessageState.STORED || outcome?.reason === StateReason.WAIT_ENDED) return !waitOnline
@@ -134,7 +125,11 @@ function isSettled({ outcome, final }: DeviceOutcome, { waitOnline }: WaitOption
 }
 
 function reached(messageId: string, { outcome }: DeviceOutcome): ReachedState {
-  return { messageId, state: outcome?.state ?? MessageState.UNSPECIFIED, outcome }
+  return { messageId, state: stateOf(outcome), outcome }
+}
+
+function stateOf(outcome: MessageOutcome | undefined): MessageState {
+  return outcome?.state ?? MessageState.UNSPECIFIED
 }
 
 function soFar({ deviceId, outcome }: DeviceOutcome): string {

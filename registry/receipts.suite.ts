@@ -44,6 +44,7 @@ export function receiptOf(messageId: string, state: MessageState, rest: Partial<
     confirm: ConfirmLevel.ACKNOWLEDGED,
     result: Buffer.alloc(0),
     principal: 'publisher-1',
+    deviceCount: 0,
     ...rest,
   }
 }

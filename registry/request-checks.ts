@@ -202,6 +202,8 @@ export function checkInboxDevice({ deviceId }: ReadRequest | CountRequest): void
   bad.throwIfAny()
 }
 
+const accountStates: readonly number[] = [MessageState.ACCEPTED, MessageState.DROPPED]
+
 export function checkRecord({ receipts }: RecordRequest, nowMicros: number): void {
   const bad = new Violations()
   bad.batch(receipts, 'receipts')
@@ -210,7 +212,9 @@ export function checkRecord({ receipts }: RecordRequest, nowMicros: number): voi
     const field = `receipts[${at}]`
     const state = receipt.outcome?.state ?? MessageState.UNSPECIFIED
     bad.messageId(receipt.messageId, `${field}.message_id`)
-    bad.deviceId(receipt.deviceId, `${field}.device_id`)
+    // The row of an account as a whole is of no device.
+    if (receipt.deviceId !== '' || !accountStates.includes(state)) bad.deviceId(receipt.deviceId, `${field}.device_id`)
+    bad.count(receipt.deviceCount, `${field}.device_count`)
     bad.demand(state !== MessageState.UNSPECIFIED && states.includes(state), `${field}.outcome.state`, 'must be a known state')
     bad.moment(receipt.time, [nowMicros, expiryAheadMaxMs], `${field}.time`)
     bad.moment(receipt.expireTime, [nowMicros, expiryAheadMaxMs], `${field}.expire_time`)

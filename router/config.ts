@@ -56,6 +56,10 @@ export const routerConfig = defineConfig(
       default: 4_096,
       doc: 'Direct messages in flight at once. Above it direct publishes are answered BACKLOG_FULL. While some edges answer, a quarter of it may wait for those that do not; what is above that is stored.',
     }),
+    directAccountDevicesMax: setting('ROUTER_DIRECT_ACCOUNT_DEVICES_MAX', wholeNumber({ min: 1, max: 1_000 }), {
+      default: 1_000,
+      doc: 'Devices that an account may have for a direct message. Above it direct publishes are answered TOO_MANY_TARGETS; through the queue any number will do.',
+    }),
     streamInFlightMax: setting('ROUTER_STREAM_IN_FLIGHT_MAX', wholeNumber({ min: 1, max: 100_000 }), {
       default: 1_024,
       doc: 'Items of one publish stream that are taken and not answered. Above it the stream is not read, which slows its publisher down.',

@@ -148,12 +148,9 @@ test('a malformed device id is refused by every service that takes one', async (
 
 test('what a later version does is answered UNIMPLEMENTED, by every call', async () => {
   const connection = await start()
-  const publish = connection.client(PublishServiceDefinition)
   const operations = connection.client(OperationsServiceDefinition)
   const bound = { deadlineMs: 10_000 }
-  const message = { target: { $case: 'accountId' as const, value: 'a' } }
   const calls = [
-    () => publish.publish({ message, mode: PublishMode.DIRECT }, bound),
     () => operations.drainEdge({}, bound),
     () => operations.getEdgeDrain({}, bound),
     () => operations.abortEdgeDrain({}, bound),

@@ -48,6 +48,8 @@ const help = `
 Examples:
   push-cli send --device my-tv --data '{"text":"hello"}'
       put it into the queue, wait until the device has acknowledged
+  push-cli send --account family --data '{"text":"hello"}'
+      to every device logged in to the account; one line a device, 7 when they did not all come to the same end
   push-cli send --device my-tv --data @command.json --ttl 10m --priority high --wait accepted
       put it into the queue, wait until it is safe there
   push-cli send --device my-tv --name collect_logs --class diagnostic --wait result --timeout 10m > logs.json
@@ -61,10 +63,10 @@ before the message is where it should be, the command ends with 6; push-cli stat
 export function addSendCommand(program: Command, context: CliContext): void {
   program
     .command('send')
-    .summary('send a message to a device')
+    .summary('send a message to a device, or to the devices of an account')
     .description(
-      'Sends a message to a device and ends with what became of it. Without --direct it goes through the durable queue; ' +
-        'with --direct it goes straight to the device.',
+      'Sends a message to a device, or to every device of an account, and ends with what became of it. Without --direct it goes through the durable queue; ' +
+        'with --direct it goes straight to the device or devices.',
     )
     .option('--device <id>', 'the device')
     .option('--account <id>', 'every device logged in to this account, instead of one device')
@@ -233,7 +235,7 @@ function requestFields(request: PublishRequest, wait: Wait): object {
 
 function endFields(response: PublishResponse, end: SendEnd, device: string | undefined, elapsedMs: number): object {
   const [followed] = end.devices
-  const single = device !== undefined || end.devices.length === 0
+  const single = device !== undefined || end.devices.every(({ deviceId }) => deviceId === '')
   const outcome = followed?.outcome ?? response.outcome
   return {
     message_id: response.messageId,

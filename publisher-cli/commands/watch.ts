@@ -43,18 +43,20 @@ export function addWatchCommand(program: Command, context: CliContext): void {
 function watch(messageId: string, options: WatchOptions, context: CliContext): Promise<ExitCode> {
   const { output } = context
   const known = new Map<string, DeviceOutcome>()
+  let count = 0
   return withService(
     context,
     { address: options.address, timeoutMs: options.timeout ?? reachTimeoutMs },
     async (service) => {
       try {
         const following = { timeoutMs: options.timeout, accepted: false, signal: context.interrupted }
-        for await (const { device } of followMessage(service, messageId, following, context)) {
+        for await (const { device, deviceCount } of followMessage(service, messageId, following, context)) {
+          count = Math.max(count, deviceCount)
           if (!device || line(device) === line(known.get(device.deviceId))) continue
           known.set(device.deviceId, device)
           output.data(options.json ? JSON.stringify({ message_id: messageId, ...deviceFields(device) }) : line(device))
         }
-        return exitCodeOfDevices([...known.values()])
+        return exitCodeOfDevices([...known.values()], count)
       } catch (error) {
         if (context.interrupted.aborted || callErrorOf(error).status !== Status.DEADLINE_EXCEEDED) throw error
         output.talk('gave up waiting; the message has not come to its end')
@@ -74,5 +76,5 @@ function line(device: DeviceOutcome | undefined): string {
   const reason = outcome && outcome.reason !== StateReason.UNSPECIFIED ? ` (${nameOf(StateReason, outcome.reason)})` : ''
   const detail = outcome?.detail ? `: ${printable(outcome.detail)}` : ''
   const state = nameOf(MessageState, outcome?.state ?? MessageState.UNSPECIFIED)
-  return `${isoTime(time) ?? '-'} ${printable(device.deviceId)} ${state}${reason}${detail}`
+  return `${isoTime(time) ?? '-'} ${printable(device.deviceId || 'account')} ${state}${reason}${detail}`
 }

@@ -38,6 +38,8 @@ export interface Answers {
   getMessage?: Answer<GetMessageRequest, GetMessageResponse>
   /** The n-th watch gets n, from 1 on. */
   watchMessage?: (request: WatchMessageRequest, n: number, signal: AbortSignal) => AsyncIterable<DeviceOutcome>
+  /** How many devices the watched message is for. */
+  deviceCount?: number
   cancelMessage?: Answer<CancelMessageRequest, CancelMessageResponse>
   getDevice?: Answer<GetDeviceRequest, GetDeviceResponse>
   listEdges?: Answer<ListEdgesRequest, ListEdgesResponse>
@@ -72,7 +74,8 @@ export async function startTestService(answers: Answers) {
         getMessage: async (request) => (answers.getMessage ? answers.getMessage(request) : notYet()),
         async *watchMessage(request, { signal }) {
           if (!answers.watchMessage) return notYet()
-          for await (const device of answers.watchMessage(request, ++watchCount, signal)) yield { device }
+          const deviceCount = answers.deviceCount ?? 0
+          for await (const device of answers.watchMessage(request, ++watchCount, signal)) yield { device, deviceCount }
         },
         cancelMessage: async (request) => (answers.cancelMessage ? answers.cancelMessage(request) : notYet()),
       })

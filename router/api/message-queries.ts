@@ -12,7 +12,7 @@ import type { Metrics } from '../../service-kit/metrics.ts'
 import type { Random } from '../../service-kit/random.ts'
 import { microsFromTimestamp, timestampFromMicros } from '../../service-kit/time.ts'
 import type { Receipts } from '../dispatch/receipts.ts'
-import { deviceOutcomes, expireTimeOf } from './message-state.ts'
+import { deviceCountOf, deviceOutcomes, expireTimeOf } from './message-state.ts'
 import { createMessageWatches } from './message-watches.ts'
 
 /** What the calls about messages need. */
@@ -87,6 +87,7 @@ export function createMessageQueries(options: MessageQueriesOptions): MessageQue
         messageId,
         devices: deviceOutcomes(found, clock.nowMicros()),
         expireTime: timestampFromMicros(expireTimeOf(found)),
+        deviceCount: deviceCountOf(found),
       }
     },
     watchMessage({ messageId }, context) {

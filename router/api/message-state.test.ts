@@ -3,7 +3,7 @@ import type { Receipt } from '../../gen/push/internal/v1/queue.ts'
 import { ConfirmLevel, MessageOutcome, MessageState, StateReason } from '../../gen/push/v1/message.ts'
 import { timestampFromMicros } from '../../service-kit/time.ts'
 import { receipt } from '../testing/receipt-registry.ts'
-import { deviceOutcomes, expireTimeOf } from './message-state.ts'
+import { deviceCountOf, deviceOutcomes, expireTimeOf } from './message-state.ts'
 
 const second = 1_000_000
 const expiry = 100 * second
@@ -302,4 +302,32 @@ test('a message of which nothing is recorded is nowhere, and has no expire time'
   expect(deviceOutcomes([], 1)).toEqual([])
   expect(expireTimeOf([])).toBe(0)
   expect(expireTimeOf([row({ state: 'STORED', at: 1 })])).toBe(expiry)
+})
+
+describe('of an account', () => {
+  const whole = (state: MessageState, deviceCount: number): Receipt =>
+    receipt('m', { deviceId: '', state, more: { deviceCount } })
+
+  test('the row of the whole tells how many devices there are, and is none of them', () => {
+    const rows = [whole(MessageState.ACCEPTED, 2), receipt('m', { deviceId: 'a', state: MessageState.STORED })]
+    expect(deviceOutcomes(rows, 5).map(({ deviceId }) => deviceId)).toEqual(['a'])
+    expect(deviceCountOf(rows)).toBe(2)
+    expect(deviceOutcomes([whole(MessageState.ACCEPTED, 2)], 5)).toEqual([])
+  })
+
+  test('without devices it has one final outcome, of no device', () => {
+    const rows = [whole(MessageState.DROPPED, 0)]
+    expect(deviceOutcomes(rows, 5)).toMatchObject([{ deviceId: '', final: true, outcome: { state: MessageState.DROPPED } }])
+    expect(deviceCountOf(rows)).toBe(0)
+  })
+
+  test('a repeat that found devices where the first time found none: the devices count', () => {
+    const rows = [
+      whole(MessageState.DROPPED, 0),
+      whole(MessageState.ACCEPTED, 1),
+      receipt('m', { deviceId: 'a', state: MessageState.ACKNOWLEDGED }),
+    ]
+    expect(deviceOutcomes(rows, 5).map(({ deviceId }) => deviceId)).toEqual(['a'])
+    expect(deviceCountOf(rows)).toBe(1)
+  })
 })

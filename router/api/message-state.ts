@@ -7,11 +7,13 @@ import { isFinal } from '../dispatch/receipt-policy.ts'
 /**
  * What a message is at each device now, by device id: from its receipts in any order, and the time in µs since the epoch. At each device the
  * highest-ranking receipt counts, of those that rank alike the newest. Time then makes EXPIRED of what is not final, and FAILED of an
- * acknowledgement whose result is overdue.
+ * acknowledgement whose result is overdue. An account without devices is told as one without id, as long as none has got the message all the same.
  */
 export function deviceOutcomes(receipts: readonly Receipt[], nowMicros: number): DeviceOutcome[] {
   const byDevice = new Map<string, Receipt[]>()
+  const hasDevices = receipts.some(({ deviceId, deviceCount }) => deviceId !== '' || deviceCount > 0)
   for (const receipt of receipts) {
+    if (receipt.deviceId === '' && hasDevices) continue
     const of = byDevice.get(receipt.deviceId)
     if (of) of.push(receipt)
     else byDevice.set(receipt.deviceId, [receipt])
@@ -19,6 +21,11 @@ export function deviceOutcomes(receipts: readonly Receipt[], nowMicros: number):
   return [...byDevice]
     .sort(([one], [other]) => (one < other ? -1 : 1))
     .map(([deviceId, rows]) => deviceOutcome(deviceId, rows, nowMicros))
+}
+
+/** For how many devices a message to an account is; 0 for others, and where that is not known. */
+export function deviceCountOf(receipts: readonly Receipt[]): number {
+  return receipts.reduce((most, { deviceCount }) => Math.max(most, deviceCount), 0)
 }
 
 /** When the message expires, in µs since the epoch; 0 when nothing is recorded. */

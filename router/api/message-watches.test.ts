@@ -10,7 +10,7 @@ import { SteeredClock } from '../../service-kit/testing/steered-clock.ts'
 import { receipt } from '../testing/receipt-registry.ts'
 import { createMessageWatches, registryFailureMaxMs, unknownWaitMs } from './message-watches.ts'
 
-const { STORED, ACKNOWLEDGED, DROPPED } = MessageState
+const { ACCEPTED, STORED, ACKNOWLEDGED, DROPPED } = MessageState
 const stateNames = new Map<number | undefined, string>(Object.entries(MessageState).map(([name, number]) => [number, name]))
 
 function bench(countMax = 10) {
@@ -71,6 +71,39 @@ test('it ends only when every device that is known is final', async () => {
   registry.rows = [...registry.rows, receipt('m', { deviceId: 'b', state: DROPPED, time: 2 })]
   await clock.advance(2_100)
   expect(said.slice(2)).toEqual(['b DROPPED', 'end'])
+})
+
+test('of an account it ends when the last of its devices is final, also one of which nothing was known for long', async () => {
+  const { clock, registry, watch } = bench()
+  const expireTime = clock.nowMicros() + 600_000_000
+  const counted = receipt('m', { deviceId: '', state: ACCEPTED, more: { deviceCount: 2, expireTime } })
+  registry.rows = [counted, receipt('m', { deviceId: 'a', state: ACKNOWLEDGED, more: { expireTime } })]
+  const { said } = watch()
+  await clock.advance(120_000)
+  expect(said).toEqual(['a ACKNOWLEDGED'])
+  registry.rows = [...registry.rows, receipt('m', { deviceId: 'b', state: ACKNOWLEDGED, more: { expireTime } })]
+  await clock.advance(2_100)
+  expect(said.slice(1)).toEqual(['b ACKNOWLEDGED', 'end'])
+})
+
+test('of an account without devices it ends at once, with what is said of no device', async () => {
+  const { clock, registry, watch } = bench()
+  registry.rows = [receipt('m', { deviceId: '', state: DROPPED, more: { deviceCount: 0 } })]
+  const { said } = watch()
+  await clock.advance(0)
+  expect(said).toEqual([' DROPPED', 'end'])
+})
+
+test('a device of an account of which nothing is ever recorded is waited for until a minute after the expiry', async () => {
+  const { clock, registry, watch } = bench()
+  const expireTime = clock.nowMicros() + 10_000_000
+  registry.rows = [receipt('m', { deviceId: '', state: ACCEPTED, more: { deviceCount: 1, expireTime } })]
+  const { said } = watch()
+  await clock.advance(69_000)
+  expect(said).toEqual([])
+  await clock.advance(4_000)
+  expect(said).toEqual(['end'])
+  expect(clock.pendingTimers).toBe(0)
 })
 
 test('a message that expires while it is watched is final then, without any receipt', async () => {

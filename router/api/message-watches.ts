@@ -6,7 +6,7 @@ import { PushError } from '../../service-kit/errors.ts'
 import type { Metrics } from '../../service-kit/metrics.ts'
 import type { Random } from '../../service-kit/random.ts'
 import { timestampFromMicros } from '../../service-kit/time.ts'
-import { deviceOutcomes, expireTimeOf } from './message-state.ts'
+import { deviceCountOf, deviceOutcomes, expireTimeOf } from './message-state.ts'
 
 /** What watches need. */
 export interface MessageWatchesOptions {
@@ -24,7 +24,7 @@ export interface MessageWatchesOptions {
 /** Follows messages to their final states. */
 export interface MessageWatches {
   /**
-   * Gives what is known, then every change, and ends when the message is final at every device that is known. Ends with MESSAGE_UNKNOWN when nothing
+   * Gives what is known, then every change, and ends when the message is final at every device that it is for. Ends with MESSAGE_UNKNOWN when nothing
    * is recorded within 60 s, with REGISTRY_UNAVAILABLE when the registry has not answered for 30 s, with RATE_EXCEEDED when too many watch,
    * and with the signal's reason.
    */
@@ -33,6 +33,8 @@ export interface MessageWatches {
 
 /** How long a message is waited for of which nothing is recorded, in ms. */
 export const unknownWaitMs = 60_000
+/** How long after its expiry a message to an account is waited for, whose devices are not all recorded, in µs. */
+const unrecordedWaitMicros = 60_000_000
 /** How long the registry may fail before a watch ends, in ms. */
 export const registryFailureMaxMs = 30_000
 /** Between two looks, in ms: at least `min`, and up to `base` more after a change, doubling up to `cap` while nothing changes. */
@@ -60,15 +62,19 @@ export function createMessageWatches(options: MessageWatchesOptions): MessageWat
         answeredAt = clock.monotonic()
         if (found.length === 0 && answeredAt - startedAt >= unknownWaitMs) throw unknown(messageId)
         const devices = deviceOutcomes(found, clock.nowMicros())
-        const expireTime = timestampFromMicros(expireTimeOf(found))
+        const expiresAt = expireTimeOf(found)
+        const deviceCount = deviceCountOf(found)
+        const expireTime = timestampFromMicros(expiresAt)
         for (const device of devices) {
           const words = wordsOf(device)
           if (told.get(device.deviceId) === words) continue
           told.set(device.deviceId, words)
           backoff.reset()
-          yield { device, expireTime }
+          yield { device, expireTime, deviceCount }
         }
-        if (devices.length > 0 && devices.every(({ final }) => final)) return
+        // A device of an account of which nothing is recorded when the message has expired has no end to be waited for.
+        const allKnown = devices.length >= deviceCount || expiresAt + unrecordedWaitMicros <= clock.nowMicros()
+        if (found.length > 0 && allKnown && devices.every(({ final }) => final)) return
       }
       await clock.sleep(pause.min + backoff.next(), signal)
     }

@@ -1,7 +1,8 @@
 import type { CallContext } from 'nice-grpc-common'
 import { QueuedMessage } from '../../gen/push/internal/v1/queue.ts'
-import { type MessageOutcome, MessageState, Priority } from '../../gen/push/v1/message.ts'
+import { MessageOutcome, MessageState, Priority, StateReason } from '../../gen/push/v1/message.ts'
 import {
+  type DeviceOutcome,
   PublishMode,
   type PublishRequest,
   type PublishResponse,
@@ -15,11 +16,11 @@ import type { Log } from '../../service-kit/log.ts'
 import type { Metrics } from '../../service-kit/metrics.ts'
 import { timestampFromMicros } from '../../service-kit/time.ts'
 import type { Dispatcher } from '../dispatch/dispatcher.ts'
-import type { Settlement } from '../dispatch/settlement.ts'
+import type { DeviceSettlement, Settlement } from '../dispatch/settlement.ts'
 import { hopTimes } from '../dispatch/state-recorder.ts'
 import type { Lane, MessageQueue } from '../queue/message-queue.ts'
 import type { Acceptance } from './acceptance.ts'
-import { checkMessage, notYet } from './message-check.ts'
+import { checkMessage } from './message-check.ts'
 import type { MessageQueries } from './message-queries.ts'
 import { createPublishStream } from './publish-stream.ts'
 
@@ -72,8 +73,11 @@ export function createPublishService(options: PublishServiceOptions): PublishSer
   ): Promise<PublishResponse> {
     const limitMs = Math.min(remainingCallMs(context, clock.now()) ?? directWaitMaxMs, directWaitMaxMs, lifeMs)
     const waitMs = nowOrNever ? limitMs : limitMs - Math.min(directMarginMs, limitMs / 4)
+    if (queued.message?.target?.$case === 'accountId') {
+      return accountAnswer(queued, await dispatcher.deliverDirectToAccount(queued, waitMs, context.signal))
+    }
     const settlement = await dispatcher.deliverDirect(queued, waitMs, context.signal)
-    return answer(queued, settlement.state, settlement)
+    return answer(queued, settlement.state, outcomeOf(settlement))
   }
 
   async function publish({ message, mode }: PublishRequest, context: CallContext): Promise<PublishResponse> {
@@ -87,7 +91,6 @@ export function createPublishService(options: PublishServiceOptions): PublishSer
     }
     const checked = checkMessage(message)
     const direct = mode === PublishMode.DIRECT
-    if (direct && checked.target.$case === 'accountId') throw notYet('direct messages to an account')
     const queued = acceptance.accept(checked, principal)
     const lane = laneOf(checked.message.priority)
     const nowOrNever = checked.message.ttl?.seconds === 0 && checked.message.ttl.nanos === 0
@@ -107,13 +110,42 @@ export function createPublishService(options: PublishServiceOptions): PublishSer
   }
 }
 
-function answer(queued: QueuedMessage, state: MessageState, settlement: Settlement | undefined): PublishResponse {
+function answer(
+  queued: QueuedMessage,
+  state: MessageState,
+  outcome: MessageOutcome | undefined,
+  devices: DeviceOutcome[] = [],
+): PublishResponse {
   return {
     messageId: queued.messageId,
     acceptTime: timestampFromMicros(queued.acceptTime),
     expireTime: timestampFromMicros(queued.expireTime),
     state,
-    outcome: settlement ? outcomeOf(settlement) : undefined,
+    outcome,
+    devices,
+  }
+}
+
+function accountAnswer(queued: QueuedMessage, ends: readonly DeviceSettlement[]): PublishResponse {
+  if (ends.length === 0) {
+    const state = MessageState.DROPPED
+    const hops = { accepted: timestampFromMicros(queued.acceptTime) }
+    return answer(queued, state, MessageOutcome.fromPartial({ state, reason: StateReason.NO_DEVICES, hops }))
+  }
+  const lowest = ends.reduce((least, { settlement }) => Math.min(least, settlement.state), MessageState.FAILED as number)
+  return answer(queued, lowest as MessageState, undefined, ends.map(deviceOutcomeOf))
+}
+
+function deviceOutcomeOf({ deviceId, settlement, time }: DeviceSettlement): DeviceOutcome {
+  const { state, reason, final } = settlement
+  const reachedAt = timestampFromMicros(time)
+  return {
+    deviceId,
+    outcome: outcomeOf(settlement),
+    time: reachedAt,
+    final,
+    result: Buffer.alloc(0),
+    recorded: [{ state, reason, time: reachedAt }],
   }
 }
 

@@ -8,7 +8,14 @@ import { metricValue } from '../../service-kit/testing/metric-value.ts'
 import { emptyMessage, settle } from '../dispatch/testing/dispatch-bench.ts'
 import { createPublishStream } from './publish-stream.ts'
 
-const accepted: PublishResponse = { messageId: 'm', acceptTime: undefined, expireTime: undefined, state: 1, outcome: undefined }
+const accepted: PublishResponse = {
+  messageId: 'm',
+  acceptTime: undefined,
+  expireTime: undefined,
+  state: 1,
+  outcome: undefined,
+  devices: [],
+}
 
 /** A stream whose items are published when the test says so. */
 function streamBench(inFlightMax = 3) {

@@ -2,8 +2,10 @@ import type { QueuedMessage } from '../../gen/push/internal/v1/queue.ts'
 import { createBackoff } from '../../service-kit/backoff.ts'
 import type { Clock } from '../../service-kit/clock.ts'
 import type { Random } from '../../service-kit/random.ts'
+import { AccountNote } from './account-note.ts'
 import type { Boarding } from './lanes.ts'
 import type { Lookups } from './lookups.ts'
+import type { StateRecorder } from './state-recorder.ts'
 
 /** The message's flight to one device of the account. */
 export interface DeviceFlight {
@@ -16,21 +18,29 @@ export interface AccountFlightOptions {
   readonly message: QueuedMessage
   readonly accountId: string
   readonly lookups: Pick<Lookups, 'accountDevices'>
+  readonly recorder: StateRecorder
   readonly clock: Clock
   readonly random: Random
   /** A call to the registry has failed (true), or answered again (false). */
   registryFails(fails: boolean): void
-  /** Makes the flight to one device; `onSettled` is called when it has no next step. */
-  flightTo(deviceId: string, onSettled: () => void): DeviceFlight
+  /** Makes the flight to one device; what it records goes to `recorder`, and `onSettled` is called when it has no next step. */
+  flightTo(deviceId: string, recorder: StateRecorder, onSettled: () => void): DeviceFlight
   /** Every device that the account has is on its way: the account's next message may go. Called once. */
   onHandedOff(): void
-  /** No device has a next step. Called once. */
+  /** No device has a next step, and that is recorded. Called once. */
   onSettled(deviceCount: number): void
 }
 
 /** Devices of one account that are in flight at once. */
 export const devicesInFlightMax = 64
+/** Devices that are counted before the first one is sent to; receipts tell of no more either. */
+const countedMax = 10_000
 const backOffMs = { base: 50, cap: 1_000 }
+
+interface Page {
+  readonly deviceIds: readonly string[]
+  readonly nextPageToken: string
+}
 
 /**
  * One message on its way to every device that has logged in to an account, as the registry lists them when the message is dispatched. Each device has a
@@ -64,29 +74,51 @@ export class AccountFlight implements Boarding {
   }
 
   async #expand(): Promise<void> {
-    let pageToken: string | undefined = ''
-    while (pageToken !== undefined) {
-      const page: { deviceIds: string[]; nextPageToken: string } = await this.#page(pageToken)
+    const { message, recorder } = this.#options
+    let page = await this.#page('')
+    const note = new AccountNote(message, await this.#count(page), recorder)
+    if (page.deviceIds.length === 0) await this.#answered(() => note.write())
+    // The flights see to it that it is written before they are done.
+    else void note.write().catch(() => undefined)
+    const notedRecorder = note.recorderAfter()
+    while (true) {
       for (const deviceId of page.deviceIds) {
-        this.#send(deviceId)
+        this.#send(deviceId, notedRecorder)
         if (this.#flyingCount >= devicesInFlightMax) await new Promise<void>((resolve) => (this.#room = resolve))
       }
-      pageToken = page.nextPageToken || undefined
+      if (page.nextPageToken === '') break
+      page = await this.#page(page.nextPageToken)
     }
     this.#listed = true
     this.#options.onHandedOff()
     this.#settleIfDone()
   }
 
-  /** One page of the account's devices, however long the registry is away: until it answers nothing is decided, and nothing given up. */
-  async #page(pageToken: string): Promise<{ deviceIds: string[]; nextPageToken: string }> {
-    const { lookups, accountId, clock, random, registryFails } = this.#options
+  /** How many devices the account has. Only one with more than a page of them is read for it, up to a bound. */
+  async #count(first: Page): Promise<number> {
+    let count = first.deviceIds.length
+    for (let token = first.nextPageToken; token !== '' && count < countedMax; ) {
+      const page = await this.#page(token)
+      count += page.deviceIds.length
+      token = page.nextPageToken
+    }
+    return count
+  }
+
+  #page(pageToken: string): Promise<Page> {
+    const { lookups, accountId } = this.#options
+    return this.#answered(() => lookups.accountDevices(accountId, pageToken))
+  }
+
+  /** Asks the registry, however long it is away: until it answers nothing is decided, and nothing given up. */
+  async #answered<T>(ask: () => Promise<T>): Promise<T> {
+    const { clock, random, registryFails } = this.#options
     const backoff = createBackoff({ baseMs: backOffMs.base, capMs: backOffMs.cap, random })
     while (true) {
       try {
-        const page = await lookups.accountDevices(accountId, pageToken)
+        const answer = await ask()
         registryFails(false)
-        return page
+        return answer
       } catch {
         registryFails(true)
         await clock.sleep(backoff.next())
@@ -94,10 +126,10 @@ export class AccountFlight implements Boarding {
     }
   }
 
-  #send(deviceId: string): void {
+  #send(deviceId: string, recorder: StateRecorder): void {
     this.#flyingCount++
     this.#deviceCount++
-    const flight = this.#options.flightTo(deviceId, () => {
+    const flight = this.#options.flightTo(deviceId, recorder, () => {
       this.#flyingCount--
       this.#room?.()
       this.#room = undefined

@@ -699,8 +699,10 @@ describe('to an account', () => {
       await settle()
       expect(lease.commits).toEqual(index === 3 ? [1n] : [])
     }
-    expect(bench.receipts.recorded.map(({ deviceId }) => deviceId).sort()).toEqual(['d1', 'd2', 'd3', 'd4', 'd5'])
+    expect(bench.receipts.recorded.map(({ deviceId }) => deviceId).sort()).toEqual(['', 'd1', 'd2', 'd3', 'd4', 'd5'])
+    expect(bench.receipts.recorded[0]).toMatchObject({ deviceId: '', deviceCount: 5 })
     expect(bench.recorded().sort()).toEqual([
+      'm ACCEPTED',
       'm ACKNOWLEDGED',
       'm ACKNOWLEDGED',
       'm ACKNOWLEDGED',
@@ -709,12 +711,39 @@ describe('to an account', () => {
     ])
   })
 
-  test('an account that no device has logged in to: done, and said so', async () => {
+  test('an account that no device has logged in to: dropped, and done with the queue only when that is recorded', async () => {
     const bench = dispatchBench()
+    bench.receipts.fails = 2
     const lease = bench.lease()
     await bench.hand(lease, [[0, bench.queued('m', 'unused', toAccount)]])
+    expect(lease.commits).toEqual([])
+    await bench.clock.advance(5_000)
+    await settle()
     expect(lease.commits).toEqual([1n])
-    expect(bench.log.withPhrase('message to an account without devices')).toHaveLength(1)
+    expect(bench.recorded()).toEqual(['m DROPPED NO_DEVICES'])
+    expect(bench.receipts.recorded).toMatchObject([{ deviceId: '', deviceCount: 0, principal: 'p' }])
+    expect(bench.log.withPhrase('message settled')).toMatchObject([{ facts: { account_id: 'a', reason: 'NO_DEVICES' } }])
+  })
+
+  test('without receipts wanted an account without devices leaves none', async () => {
+    const bench = dispatchBench()
+    const lease = bench.lease()
+    await bench.hand(lease, [[0, bench.queued('m', 'unused', { ...toAccount, receipts: ReceiptMode.NONE })]])
+    expect(lease.commits).toEqual([1n])
+    expect(bench.receipts.recorded).toEqual([])
+  })
+
+  test('how many devices there are is recorded before the first of them, over all pages', async () => {
+    const bench = dispatchBench()
+    bench.accounts.set('a', ['d1', 'd2', 'd3', 'd4', 'd5', 'd6', 'd7'])
+    bench.receipts.fails = 3
+    const lease = bench.lease()
+    await bench.hand(lease, [[0, bench.queued('m', 'unused', toAccount)]])
+    await bench.clock.advance(30_000)
+    await settle()
+    expect(bench.receipts.recorded[0]).toMatchObject({ deviceId: '', deviceCount: 7 })
+    expect(bench.receipts.recorded).toHaveLength(8)
+    expect(lease.commits).toEqual([1n])
   })
 
   test('while the registry is away nothing is decided', async () => {

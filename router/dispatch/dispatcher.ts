@@ -1,8 +1,7 @@
 import type { InboxEntry } from '../../gen/push/internal/v1/inbox.ts'
 import { DeadLetter, QueuedMessage } from '../../gen/push/internal/v1/queue.ts'
-import { StateReason } from '../../gen/push/v1/message.ts'
+import { MessageState, StateReason } from '../../gen/push/v1/message.ts'
 import type { Clock } from '../../service-kit/clock.ts'
-import { PushError } from '../../service-kit/errors.ts'
 import type { Log } from '../../service-kit/log.ts'
 import type { Metrics } from '../../service-kit/metrics.ts'
 import type { Random } from '../../service-kit/random.ts'
@@ -15,6 +14,7 @@ import {
   type QueueRecord,
 } from '../queue/message-queue.ts'
 import { AccountFlight } from './account-flight.ts'
+import { createDirectCalls, type DirectCalls, type DirectLimits } from './direct-calls.ts'
 import type { EdgeDirectory } from './edge-directory.ts'
 import type { EdgeLinks } from './edge-links.ts'
 import { Flight, type FlightContext } from './flight.ts'
@@ -22,6 +22,7 @@ import { type Boarding, Lanes } from './lanes.ts'
 import type { LateAnswers } from './late-answers.ts'
 import type { Lookups } from './lookups.ts'
 import type { OfflinePath } from './offline-path.ts'
+import type { Origin } from './outcomes.ts'
 import { readQueuedRecord } from './queued-record.ts'
 import type { RouteCache } from './route-cache.ts'
 import type { Settlement } from './settlement.ts'
@@ -30,15 +31,13 @@ import type { StateRecorder } from './state-recorder.ts'
 import { createStuckPlaces } from './stuck-places.ts'
 
 /** Bounds of dispatch. */
-export interface DispatchLimits {
+export interface DispatchLimits extends DirectLimits {
   /** Longest time in ms that a message may hold its place in the queue. Stands still while the registry does not answer. */
   readonly holdTimeMs: number
   /** How long a written message waits for its device's answer, in ms. */
   readonly ackTimeoutMs: number
   /** Messages from the queue in flight at once, in each lane. */
   readonly inFlightMax: number
-  /** Direct messages in flight at once. */
-  readonly directInFlightMax: number
 }
 
 /** What dispatch needs. */
@@ -62,11 +61,8 @@ export interface DispatcherOptions {
 
 /** Decides every message's fate, from the queue and from direct calls alike. */
 export interface Dispatcher extends QueueConsumer {
-  /**
-   * Delivers one message now. Resolves with what was reached within `waitMs`; nothing is held afterwards.
-   * Rejects with REGISTRY_UNAVAILABLE, PAYLOAD_TOO_LARGE, BACKLOG_FULL or DRAINING. `signal` ends the wait early.
-   */
-  deliverDirect(message: QueuedMessage, waitMs: number, signal?: AbortSignal): Promise<Settlement>
+  readonly deliverDirect: DirectCalls['deliver']
+  readonly deliverDirectToAccount: DirectCalls['deliverToAccount']
   /** Puts a message that can be delivered to nobody where operators see it; for what does not come from the queue. Rejects when that is not durable. */
   deadLetter(entry: InboxEntry, reason: StateReason, detail: string): Promise<void>
   /** Takes no new direct messages, and resolves when nothing is in flight or after `graceMs`. */
@@ -94,14 +90,10 @@ export function createDispatcher(options: DispatcherOptions): Dispatcher {
     'Devices that a message to an account was for',
     accountDeviceBuckets,
   )
-  const directInFlight = metrics.gauge('push_router_direct_in_flight', 'Direct messages in flight')
   const registryState = metrics.gauge('push_router_registry_failing', '1 while the registry does not answer look-ups')
   const stuckPlacesFor = createStuckPlaces({ someEdgeAnswers: () => options.links.someAnswers(), metrics })
   const laneStuckPlaces = new Map(lanes.map((lane) => [lane, stuckPlacesFor(lane, limits.inFlightMax)]))
-  const directStuckPlaces = stuckPlacesFor('direct', limits.directInFlightMax)
   let registryFailing = false
-  let draining = false
-  const direct = new Set<Flight>()
   const settleWaiters = new Set<() => void>()
 
   const context: FlightContext = {
@@ -131,6 +123,20 @@ export function createDispatcher(options: DispatcherOptions): Dispatcher {
     },
   }
   const flow = new Lanes({ inFlightMax: limits.inFlightMax, metrics })
+  const direct = createDirectCalls({
+    context,
+    limits,
+    stuckPlaces: stuckPlacesFor('direct', limits.directInFlightMax),
+    clock,
+    random: options.random,
+    metrics,
+    onSettled: record,
+    onRefused(error) {
+      settled.inc({ origin: 'direct', state: 'REFUSED', reason: error.reason })
+    },
+    onNoDevices: ({ messageId }, accountId) => noDevices(messageId, accountId, 'direct'),
+    onLeft: wakeIfSettled,
+  })
 
   async function putDeadLetter(
     key: string,
@@ -172,8 +178,14 @@ export function createDispatcher(options: DispatcherOptions): Dispatcher {
     wakeIfSettled()
   }
 
+  function noDevices(messageId: string, accountId: string, origin: Origin): void {
+    const facts = { state: stateName(MessageState.DROPPED), reason: reasonName(StateReason.NO_DEVICES), origin }
+    settled.inc(facts)
+    log.info('message settled', { message_id: messageId, account_id: accountId, ...facts })
+  }
+
   function wakeIfSettled(): void {
-    if (flow.inFlightCount + direct.size === 0) for (const wake of settleWaiters) wake()
+    if (flow.inFlightCount + direct.count === 0) for (const wake of settleWaiters) wake()
   }
 
   /** Puts a record that cannot be read where operators see it; it holds its offset until that is durable. */
@@ -207,9 +219,14 @@ export function createDispatcher(options: DispatcherOptions): Dispatcher {
     const consumed = clock.nowMicros()
     const stuckPlaces = laneStuckPlaces.get(lane)
     if (!stuckPlaces) throw new Error(`no lane ${lane}`)
-    const flightTo = (deviceId: string, onHandedOff: () => void, onSettled: (flight: Flight) => void): Flight => {
+    const flightTo = (
+      deviceId: string,
+      onHandedOff: () => void,
+      onSettled: (flight: Flight) => void,
+      own?: Pick<FlightContext, 'recorder'>,
+    ): Flight => {
       const flight: Flight = new Flight(
-        context,
+        own ? { ...context, ...own } : context,
         {
           message: queued,
           deviceId,
@@ -239,11 +256,10 @@ export function createDispatcher(options: DispatcherOptions): Dispatcher {
             ...context,
             message: queued,
             accountId: target.value,
-            flightTo: (deviceId, onSettled) => flightTo(deviceId, () => undefined, onSettled),
+            flightTo: (deviceId, recorder, onSettled) => flightTo(deviceId, () => undefined, onSettled, { recorder }),
             onHandedOff: () => flow.handedOff(lane, flight),
             onSettled(deviceCount) {
-              if (deviceCount === 0)
-                log.info('message to an account without devices', { message_id: queued.messageId, account_id: target.value })
+              if (deviceCount === 0) noDevices(queued.messageId, target.value, 'queue')
               accountDevices.observe(deviceCount)
               flow.settled(lane, flight)
               wakeIfSettled()
@@ -258,67 +274,16 @@ export function createDispatcher(options: DispatcherOptions): Dispatcher {
     onRecords(lease, records) {
       for (const queueRecord of records) takeRecord(lease, queueRecord)
     },
-    deliverDirect(message, waitMs, signal) {
-      if (draining) return Promise.reject(new PushError('DRAINING', 'this router is shutting down; call another one'))
-      if (direct.size >= limits.directInFlightMax) {
-        return Promise.reject(
-          new PushError(
-            'BACKLOG_FULL',
-            `${limits.directInFlightMax} direct messages are in flight on this router`,
-            {},
-            { retryAfterMs: 200 },
-          ),
-        )
-      }
-      const content = message.message
-      if (content?.target?.$case !== 'deviceId')
-        return Promise.reject(new Error('only messages to one device are dispatched directly'))
-      const deviceId = content.target.value
-      return new Promise<Settlement>((resolve, reject) => {
-        const endWait = () => flight.endWait()
-        const leave = () => {
-          direct.delete(flight)
-          directInFlight.set(direct.size)
-          signal?.removeEventListener('abort', endWait)
-        }
-        const flight: Flight = new Flight(
-          context,
-          {
-            message,
-            deviceId,
-            origin: 'direct',
-            holdTimeMs: waitMs,
-            consumed: 0,
-            stuckPlaces: directStuckPlaces,
-            onHandedOff: () => undefined,
-            onSettled(settlement) {
-              leave()
-              record(flight, settlement)
-              resolve(settlement)
-            },
-            onRefused(error) {
-              leave()
-              settled.inc({ origin: 'direct', state: 'REFUSED', reason: error.reason })
-              reject(error)
-            },
-          },
-          content,
-        )
-        direct.add(flight)
-        directInFlight.set(direct.size)
-        signal?.addEventListener('abort', endWait, { once: true })
-        flight.board()
-        flight.start()
-      })
-    },
+    deliverDirect: direct.deliver,
+    deliverDirectToAccount: direct.deliverToAccount,
     async deadLetter({ deviceId, message }, reason, detail) {
       if (message)
         await putDeadLetter(deviceId, undefined, reason, detail, QueuedMessage.encode(message).finish(), message.messageId)
     },
     async settle(graceMs) {
-      draining = true
+      direct.drain()
       flow.stopStarting()
-      if (flow.inFlightCount + direct.size === 0) return
+      if (flow.inFlightCount + direct.count === 0) return
       await new Promise<void>((resolve) => {
         const timer = clock.after(graceMs, () => done())
         const done = () => {

@@ -17,6 +17,7 @@ import type { FoundRoutes, Lookups } from './lookups.ts'
 import type { OfflinePath } from './offline-path.ts'
 import { eventOf, isAnswer } from './outcome-events.ts'
 import { type DispatchEvent, type NextStep, nextStep, type Origin } from './outcomes.ts'
+import { isFinal } from './receipt-policy.ts'
 import type { RouteCache } from './route-cache.ts'
 import type { Hops, Settlement } from './settlement.ts'
 import type { StateRecorder } from './state-recorder.ts'
@@ -51,6 +52,8 @@ export interface FlightOptions {
   readonly message: QueuedMessage
   readonly deviceId: string
   readonly origin: Origin
+  /** A direct message that goes to other devices by the same call. Default false. */
+  readonly sharedCall?: boolean
   /** Longest hold in ms. For a direct message: the time until it must be settled. */
   readonly holdTimeMs: number
   /** When it was read from the queue, in µs since the epoch; 0 for direct messages. */
@@ -166,11 +169,10 @@ export class Flight implements Boarding {
   /** Ends a direct message with what is known now, because its caller waits no longer. Does nothing once settled. */
   endWait(): void {
     if (this.#isEnding()) return
-    const written = this.#stage === 'written'
-    this.#settle(
-      written ? MessageState.WRITTEN : MessageState.DROPPED,
-      written ? StateReason.WAIT_ENDED : this.#maybeWritten ? StateReason.UNKNOWN : StateReason.UNREACHABLE,
-    )
+    if (this.#stage === 'written') return this.#settle(MessageState.WRITTEN, StateReason.WAIT_ENDED)
+    // What is with the edge and not heard of may be on the device by now.
+    const unknown = this.#maybeWritten || this.#stage === 'sent'
+    this.#settle(MessageState.DROPPED, unknown ? StateReason.UNKNOWN : StateReason.UNREACHABLE)
   }
 
   #isEnding(): boolean {
@@ -182,6 +184,7 @@ export class Flight implements Boarding {
     if (this.#isEnding()) return
     const step = nextStep(event, {
       origin: this.origin,
+      sharedCall: this.#options.sharedCall === true,
       confirm: this.#content.confirm,
       nowOrNever: this.#nowOrNever,
       maybeWritten: this.#maybeWritten || this.#stage === 'sent',
@@ -478,6 +481,7 @@ export class Flight implements Boarding {
       edgeId: this.#hops.sentToEdge > 0 ? (this.#row?.edgeId ?? '') : '',
       sessionId: this.#sessionId,
       attemptCount: this.#attempts,
+      final: isFinal(state, this.#content.confirm, this.#edgeFinal),
       hops: this.#hops,
     }
     void this.#record(settlement, after)

@@ -102,6 +102,7 @@ const stored = (messageId: string, deviceId: string, accepted: number): Receipt 
   confirm: ConfirmLevel.ACKNOWLEDGED,
   result: Buffer.alloc(0),
   principal: 'p',
+  deviceCount: 0,
 })
 
 const answer = (more: Partial<LateAnswer> = {}): LateAnswer => ({

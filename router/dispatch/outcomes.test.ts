@@ -13,6 +13,7 @@ import {
 
 const queued: Situation = {
   origin: 'queue',
+  sharedCall: false,
   confirm: ConfirmLevel.ACKNOWLEDGED,
   nowOrNever: false,
   maybeWritten: false,

@@ -40,6 +40,8 @@ export type DispatchEvent =
 /** What the next step depends on, besides the event. */
 export interface Situation {
   readonly origin: Origin
+  /** Other devices get the message by the same direct call: it cannot be refused for this one alone. */
+  readonly sharedCall: boolean
   readonly confirm: ConfirmLevel
   /** Time to live 0: never stored, and never sent again once it may have been written. */
   readonly nowOrNever: boolean
@@ -112,7 +114,7 @@ export function nextStep(event: DispatchEvent, situation: Situation): NextStep {
       return store(situation, StateReason.RATE_LIMITED)
     case 'LINK_FULL':
       // One edge that does not answer must not use up what all edges share.
-      return situation.origin === 'direct'
+      return situation.origin === 'direct' && !situation.sharedCall
         ? { step: 'refuse', reason: 'RATE_EXCEEDED' }
         : store(situation, StateReason.UNREACHABLE)
     case 'ACCOUNT_MISMATCH':
@@ -122,9 +124,8 @@ export function nextStep(event: DispatchEvent, situation: Situation): NextStep {
     case 'REPLACED':
       return finish(MessageState.REPLACED)
     case 'TOO_LARGE':
-      return situation.origin === 'direct'
-        ? { step: 'refuse', reason: 'PAYLOAD_TOO_LARGE' }
-        : { step: 'dead-letter', reason: StateReason.TOO_LARGE }
+      if (situation.origin === 'queue') return { step: 'dead-letter', reason: StateReason.TOO_LARGE }
+      return situation.sharedCall ? drop(StateReason.TOO_LARGE) : { step: 'refuse', reason: 'PAYLOAD_TOO_LARGE' }
     case 'UNKNOWN':
       return situation.nowOrNever ? drop(StateReason.UNKNOWN) : { step: 'look-up', wait: 'back-off' }
     case 'UNREACHABLE':

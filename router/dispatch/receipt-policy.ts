@@ -45,7 +45,10 @@ export function isFinal(state: MessageState, confirm: ConfirmLevel, edgeFinal: b
 
 /** What a receipt is made of. */
 export interface ReachedState {
+  /** Empty for an account as a whole. */
   readonly deviceId: string
+  /** Of an account as a whole: how many devices the message is for. */
+  readonly deviceCount?: number
   /** With its hop times: what is STORED is taken back by its accept time. */
   readonly outcome: MessageOutcome
   /** When the state was reached, in µs since the epoch. */
@@ -62,7 +65,8 @@ const resultTimeoutDefaultMs = 600_000
  * Makes the receipt of a state that a message has reached at a device. Readers judge each receipt by its own `confirm`, so one that the edge calls
  * final says WRITTEN there, whatever the publisher wanted.
  */
-export function receiptOf(message: QueuedMessage, { deviceId, outcome, time, edgeFinal, result }: ReachedState): Receipt {
+export function receiptOf(message: QueuedMessage, reached: ReachedState): Receipt {
+  const { deviceId, deviceCount = 0, outcome, time, edgeFinal, result } = reached
   const final = edgeFinal === true && outcome.state === MessageState.WRITTEN
   return Receipt.fromPartial({
     messageId: message.messageId,
@@ -74,6 +78,7 @@ export function receiptOf(message: QueuedMessage, { deviceId, outcome, time, edg
     confirm: final ? ConfirmLevel.WRITTEN : message.message?.confirm || ConfirmLevel.ACKNOWLEDGED,
     ...(result ? { result } : {}),
     principal: message.principal,
+    deviceCount,
   })
 }
 

@@ -10,6 +10,14 @@ export interface Hops {
   answered: number
 }
 
+/** How far a message got at one of an account's devices. */
+export interface DeviceSettlement {
+  readonly deviceId: string
+  readonly settlement: Settlement
+  /** When that was, in µs since the epoch. */
+  readonly time: number
+}
+
 /** How far a message got, and why. */
 export interface Settlement {
   readonly state: MessageState
@@ -20,5 +28,7 @@ export interface Settlement {
   readonly sessionId: string
   /** How often it was handed to an edge's link. */
   readonly attemptCount: number
+  /** Nothing follows. */
+  readonly final: boolean
   readonly hops: Readonly<Hops>
 }

@@ -1,6 +1,6 @@
 import type { DeviceResult } from '../../gen/push/internal/v1/edge.ts'
 import type { QueuedMessage } from '../../gen/push/internal/v1/queue.ts'
-import { type HopTimes, type MessageState, ReceiptMode, type StateReason } from '../../gen/push/v1/message.ts'
+import { type HopTimes, MessageState, ReceiptMode, StateReason } from '../../gen/push/v1/message.ts'
 import type { Clock } from '../../service-kit/clock.ts'
 import { timestampFromMicros } from '../../service-kit/time.ts'
 import { receiptOf, wantsReceipt } from './receipt-policy.ts'
@@ -24,6 +24,11 @@ export interface Reached {
 export interface StateRecorder {
   /** Resolves once the receipt is written, or none is wanted. Rejects with REGISTRY_UNAVAILABLE. */
   record(message: QueuedMessage, deviceId: string, reached: Reached, how?: { returnedByDirectCall?: boolean }): Promise<void>
+  /**
+   * Records for how many devices a message to an account is, in the row that has no device; with 0 that it is dropped, as there are none. Resolves
+   * and rejects as `record`.
+   */
+  recordAccount(message: QueuedMessage, deviceCount: number): Promise<void>
 }
 
 /** Creates the recorder. */
@@ -51,6 +56,25 @@ export function createStateRecorder(receipts: Receipts, clock: Clock): StateReco
             hops: hopTimes(reached.hops ?? { ...noHops, accepted: message.acceptTime }),
           },
           ...(result ? { result: result.data } : {}),
+        }),
+      )
+    },
+    async recordAccount(message, deviceCount) {
+      if (message.message?.receipts === ReceiptMode.NONE) return
+      const none = deviceCount === 0
+      await receipts.record(
+        receiptOf(message, {
+          deviceId: '',
+          deviceCount,
+          time: clock.nowMicros(),
+          outcome: {
+            state: none ? MessageState.DROPPED : MessageState.ACCEPTED,
+            reason: none ? StateReason.NO_DEVICES : StateReason.UNSPECIFIED,
+            detail: '',
+            edgeId: '',
+            sessionId: '',
+            hops: hopTimes({ ...noHops, accepted: message.acceptTime }),
+          },
         }),
       )
     },

@@ -154,7 +154,13 @@ export class InboxPlane {
       queue: { publishDeadLetter: () => unexpected('a message is undeliverable') },
       topicOf: (lane) => lane,
       lateAnswers: { take: () => unexpected('an answer is late'), takeSoon: () => unexpected('an answer is late') },
-      limits: { holdTimeMs: farAwayMs, ackTimeoutMs: farAwayMs, inFlightMax: 100, directInFlightMax: 1 },
+      limits: {
+        holdTimeMs: farAwayMs,
+        ackTimeoutMs: farAwayMs,
+        inFlightMax: 100,
+        directInFlightMax: 1,
+        directAccountDevicesMax: 1,
+      },
     })
     const { deadLetter } = dispatcher
     const flushes = createFlushes({

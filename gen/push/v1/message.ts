@@ -82,7 +82,10 @@ export namespace ConfirmLevel {
 export const ReceiptMode = {
   /** UNSPECIFIED - Read as FINAL. */
   UNSPECIFIED: 0,
-  /** FINAL - Final states; STORED; ACKNOWLEDGED, also where a result is still to come; what a direct call returned. */
+  /**
+   * FINAL - Final states; STORED; ACKNOWLEDGED, also where a result is still to come; what a direct call returned; of a message to an account, how many
+   * devices it is for.
+   */
   FINAL: 1,
   /** ALL - Every step. */
   ALL: 2,
@@ -181,6 +184,8 @@ export const StateReason = {
   CLOSED_UNACKNOWLEDGED: 14,
   /** WAIT_ENDED - The call that waited reached its deadline; the message goes on. */
   WAIT_ENDED: 15,
+  /** NO_DEVICES - No device has logged in to the account within the last 90 days. */
+  NO_DEVICES: 16,
 } as const;
 
 export type StateReason = typeof StateReason[keyof typeof StateReason];
@@ -202,6 +207,7 @@ export namespace StateReason {
   export type INBOX_FULL = typeof StateReason.INBOX_FULL;
   export type CLOSED_UNACKNOWLEDGED = typeof StateReason.CLOSED_UNACKNOWLEDGED;
   export type WAIT_ENDED = typeof StateReason.WAIT_ENDED;
+  export type NO_DEVICES = typeof StateReason.NO_DEVICES;
 }
 
 /** One message to one target. Everything but the target is optional. */
@@ -219,7 +225,7 @@ export interface Message {
     | //
     /**
      * Every device logged in to this account when the message is dispatched; same characters as a device id.
-     * Each device has an outcome of its own. In mode DIRECT answered UNIMPLEMENTED in this version.
+     * Each device has an outcome of its own. In mode DIRECT at most as many devices as the router's operator allows, 1,000 by default.
      */
     { $case: "accountId"; value: string }
     | undefined;

@@ -56,10 +56,17 @@ export interface PublishResponse {
   expireTime:
     | Timestamp
     | undefined;
-  /** QUEUED: ACCEPTED. DIRECT: the state reached when the call returned. */
+  /**
+   * QUEUED: ACCEPTED. DIRECT: the state reached when the call returned; to an account, the one that ranks lowest among its devices, and DROPPED
+   * (NO_DEVICES) where it has none.
+   */
   state: MessageState;
-  /** DIRECT only: the story so far. */
-  outcome: MessageOutcome | undefined;
+  /** DIRECT only: the story so far. Unset for an account with devices: each of them has its own. */
+  outcome:
+    | MessageOutcome
+    | undefined;
+  /** DIRECT to an account only: what became of it at each device when the call returned, by device id. */
+  devices: DeviceOutcome[];
 }
 
 /** One item of a publish stream. */
@@ -105,15 +112,22 @@ export interface GetMessageRequest {
 export interface GetMessageResponse {
   /** The message. */
   messageId: string;
-  /** One row a device, by device id. */
+  /** One row a device, by device id. Empty: a message to an account that is on its way to the devices counted below. */
   devices: DeviceOutcome[];
   /** When the message expires. */
-  expireTime: Timestamp | undefined;
+  expireTime:
+    | Timestamp
+    | undefined;
+  /**
+   * Of a message to an account: for how many devices it was when it was dispatched. Those that are not listed above have nothing recorded yet. 0 for
+   * any other message, and for an account without devices.
+   */
+  deviceCount: number;
 }
 
 /** What became of a message at one device. */
 export interface DeviceOutcome {
-  /** The device. */
+  /** The device. Empty: the message was for an account that has no devices; its state is DROPPED (NO_DEVICES). */
   deviceId: string;
   /**
    * Its outcome: the highest-ranking state recorded. One that is not final and past its expire time reads as EXPIRED, and an acknowledgement whose
@@ -152,12 +166,16 @@ export interface WatchMessageRequest {
 
 /** One step of a message's life. */
 export interface WatchMessageResponse {
-  /** The device and its newest outcome. The stream ends when all are final. */
+  /** The device and its newest outcome. The stream ends when it is final at all devices that the message is for. */
   device:
     | DeviceOutcome
     | undefined;
   /** When the message expires. */
-  expireTime: Timestamp | undefined;
+  expireTime:
+    | Timestamp
+    | undefined;
+  /** As in `GetMessageResponse`. */
+  deviceCount: number;
 }
 
 /** Names a message to take back. */
@@ -244,7 +262,7 @@ export const PublishRequest: MessageFns<PublishRequest> = {
 };
 
 function createBasePublishResponse(): PublishResponse {
-  return { messageId: "", acceptTime: undefined, expireTime: undefined, state: 0, outcome: undefined };
+  return { messageId: "", acceptTime: undefined, expireTime: undefined, state: 0, outcome: undefined, devices: [] };
 }
 
 export const PublishResponse: MessageFns<PublishResponse> = {
@@ -263,6 +281,9 @@ export const PublishResponse: MessageFns<PublishResponse> = {
     }
     if (message.outcome !== undefined) {
       MessageOutcome.encode(message.outcome, writer.uint32(42).fork()).join();
+    }
+    for (const v of message.devices) {
+      DeviceOutcome.encode(v!, writer.uint32(50).fork()).join();
     }
     return writer;
   },
@@ -320,6 +341,14 @@ export const PublishResponse: MessageFns<PublishResponse> = {
             message.outcome = MessageOutcome.decode(reader, reader.uint32());
             continue;
           }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.devices.push(DeviceOutcome.decode(reader, reader.uint32()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -348,6 +377,7 @@ export const PublishResponse: MessageFns<PublishResponse> = {
     message.outcome = (object.outcome !== undefined && object.outcome !== null)
       ? MessageOutcome.fromPartial(object.outcome)
       : undefined;
+    message.devices = object.devices?.map((e) => DeviceOutcome.fromPartial(e)) || [];
     return message;
   },
 };
@@ -649,7 +679,7 @@ export const GetMessageRequest: MessageFns<GetMessageRequest> = {
 };
 
 function createBaseGetMessageResponse(): GetMessageResponse {
-  return { messageId: "", devices: [], expireTime: undefined };
+  return { messageId: "", devices: [], expireTime: undefined, deviceCount: 0 };
 }
 
 export const GetMessageResponse: MessageFns<GetMessageResponse> = {
@@ -662,6 +692,9 @@ export const GetMessageResponse: MessageFns<GetMessageResponse> = {
     }
     if (message.expireTime !== undefined) {
       Timestamp.encode(message.expireTime, writer.uint32(26).fork()).join();
+    }
+    if (message.deviceCount !== 0) {
+      writer.uint32(32).int32(message.deviceCount);
     }
     return writer;
   },
@@ -703,6 +736,14 @@ export const GetMessageResponse: MessageFns<GetMessageResponse> = {
             message.expireTime = Timestamp.decode(reader, reader.uint32());
             continue;
           }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.deviceCount = reader.int32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -725,6 +766,7 @@ export const GetMessageResponse: MessageFns<GetMessageResponse> = {
     message.expireTime = (object.expireTime !== undefined && object.expireTime !== null)
       ? Timestamp.fromPartial(object.expireTime)
       : undefined;
+    message.deviceCount = object.deviceCount ?? 0;
     return message;
   },
 };
@@ -981,7 +1023,7 @@ export const WatchMessageRequest: MessageFns<WatchMessageRequest> = {
 };
 
 function createBaseWatchMessageResponse(): WatchMessageResponse {
-  return { device: undefined, expireTime: undefined };
+  return { device: undefined, expireTime: undefined, deviceCount: 0 };
 }
 
 export const WatchMessageResponse: MessageFns<WatchMessageResponse> = {
@@ -991,6 +1033,9 @@ export const WatchMessageResponse: MessageFns<WatchMessageResponse> = {
     }
     if (message.expireTime !== undefined) {
       Timestamp.encode(message.expireTime, writer.uint32(18).fork()).join();
+    }
+    if (message.deviceCount !== 0) {
+      writer.uint32(24).int32(message.deviceCount);
     }
     return writer;
   },
@@ -1024,6 +1069,14 @@ export const WatchMessageResponse: MessageFns<WatchMessageResponse> = {
             message.expireTime = Timestamp.decode(reader, reader.uint32());
             continue;
           }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.deviceCount = reader.int32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1047,6 +1100,7 @@ export const WatchMessageResponse: MessageFns<WatchMessageResponse> = {
     message.expireTime = (object.expireTime !== undefined && object.expireTime !== null)
       ? Timestamp.fromPartial(object.expireTime)
       : undefined;
+    message.deviceCount = object.deviceCount ?? 0;
     return message;
   },
 };
@@ -1186,8 +1240,9 @@ export const PublishServiceDefinition = {
      * plane restarts now. DIRECT goes past the queue, straight to the device, and returns when the message has reached its confirm level,
      * or what stopped it; it works while the queue is down. Repeat a failed call under the same idempotency key.
      *
-     * Errors: INVALID_ARGUMENT (nothing was accepted), UNAVAILABLE (QUEUED: nothing was acknowledged, repeat; DIRECT: unknown),
-     * RESOURCE_EXHAUSTED (come back after `RetryInfo`), UNIMPLEMENTED (DIRECT to an account).
+     * Errors: INVALID_ARGUMENT (nothing was accepted), UNAVAILABLE (QUEUED: nothing was acknowledged, repeat; DIRECT: unknown, also when it is so of
+     * one device of an account alone), RESOURCE_EXHAUSTED (come back after `RetryInfo`; TOO_MANY_TARGETS: the account has too many devices for
+     * DIRECT, nothing was sent).
      */
     publish: {
       name: "Publish",
@@ -1263,8 +1318,9 @@ export interface PublishServiceImplementation<CallContextExt = {}> {
    * plane restarts now. DIRECT goes past the queue, straight to the device, and returns when the message has reached its confirm level,
    * or what stopped it; it works while the queue is down. Repeat a failed call under the same idempotency key.
    *
-   * Errors: INVALID_ARGUMENT (nothing was accepted), UNAVAILABLE (QUEUED: nothing was acknowledged, repeat; DIRECT: unknown),
-   * RESOURCE_EXHAUSTED (come back after `RetryInfo`), UNIMPLEMENTED (DIRECT to an account).
+   * Errors: INVALID_ARGUMENT (nothing was accepted), UNAVAILABLE (QUEUED: nothing was acknowledged, repeat; DIRECT: unknown, also when it is so of
+   * one device of an account alone), RESOURCE_EXHAUSTED (come back after `RetryInfo`; TOO_MANY_TARGETS: the account has too many devices for
+   * DIRECT, nothing was sent).
    */
   publish(request: PublishRequest, context: CallContext & CallContextExt): Promise<DeepPartial<PublishResponse>>;
   /**
@@ -1316,8 +1372,9 @@ export interface PublishServiceClient<CallOptionsExt = {}> {
    * plane restarts now. DIRECT goes past the queue, straight to the device, and returns when the message has reached its confirm level,
    * or what stopped it; it works while the queue is down. Repeat a failed call under the same idempotency key.
    *
-   * Errors: INVALID_ARGUMENT (nothing was accepted), UNAVAILABLE (QUEUED: nothing was acknowledged, repeat; DIRECT: unknown),
-   * RESOURCE_EXHAUSTED (come back after `RetryInfo`), UNIMPLEMENTED (DIRECT to an account).
+   * Errors: INVALID_ARGUMENT (nothing was accepted), UNAVAILABLE (QUEUED: nothing was acknowledged, repeat; DIRECT: unknown, also when it is so of
+   * one device of an account alone), RESOURCE_EXHAUSTED (come back after `RetryInfo`; TOO_MANY_TARGETS: the account has too many devices for
+   * DIRECT, nothing was sent).
    */
   publish(request: DeepPartial<PublishRequest>, options?: CallOptions & CallOptionsExt): Promise<PublishResponse>;
   /**

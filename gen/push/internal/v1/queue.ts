@@ -56,7 +56,7 @@ export interface DeadLetter {
 export interface Receipt {
   /** The message. */
   messageId: string;
-  /** The device. */
+  /** The device. Empty in the row of a message to an account as a whole: ACCEPTED with the number of its devices, or DROPPED (NO_DEVICES). */
   deviceId: string;
   /** The state reached, and why, and when. */
   outcome:
@@ -74,6 +74,8 @@ export interface Receipt {
   result: Buffer;
   /** Who published the message. */
   principal: string;
+  /** In the row of an account: for how many devices the message is; of more than 10,000, at least so many. 0 in all others. */
+  deviceCount: number;
 }
 
 /** A record of `push.audit`. Not written in this version. */
@@ -380,6 +382,7 @@ function createBaseReceipt(): Receipt {
     confirm: 0,
     result: Buffer.alloc(0),
     principal: "",
+    deviceCount: 0,
   };
 }
 
@@ -411,6 +414,9 @@ export const Receipt: MessageFns<Receipt> = {
     }
     if (message.principal !== "") {
       writer.uint32(74).string(message.principal);
+    }
+    if (message.deviceCount !== 0) {
+      writer.uint32(80).int32(message.deviceCount);
     }
     return writer;
   },
@@ -500,6 +506,14 @@ export const Receipt: MessageFns<Receipt> = {
             message.principal = reader.string();
             continue;
           }
+          case 10: {
+            if (tag !== 80) {
+              break;
+            }
+
+            message.deviceCount = reader.int32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -528,6 +542,7 @@ export const Receipt: MessageFns<Receipt> = {
     message.confirm = object.confirm ?? 0;
     message.result = object.result ?? Buffer.alloc(0);
     message.principal = object.principal ?? "";
+    message.deviceCount = object.deviceCount ?? 0;
     return message;
   },
 };
