@@ -101,8 +101,9 @@ test('a session that registers with the hint flushes, and repeats it when the ro
 
 test('a poke that waits is answered NOT_CONNECTED when its device goes', async ({ edge }) => {
   await edge.start()
+  const answered = Promise.withResolvers<void>()
   edge.plane.onFlush = async function* () {
-    await new Promise((resolve) => setTimeout(resolve, 300))
+    await answered.promise
     yield flushResponse(READING)
     yield flushResponse(EMPTY)
   }
@@ -112,6 +113,7 @@ test('a poke that waits is answered NOT_CONNECTED when its device goes', async (
   await expect.poll(() => edge.plane.flushes).toHaveLength(1)
   device.webSocket.terminate()
   await expect.poll(() => pokesOf(router)).toEqual([{ pokeId: 1, result: NOT_CONNECTED }])
+  answered.resolve()
 })
 
 test('a result goes back on the stream; one that comes by the next session goes up', async ({ edge }) => {

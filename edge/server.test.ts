@@ -453,8 +453,7 @@ describe('SIGTERM', () => {
     await edge.pass(7_000)
     const codes = await Promise.all(devices.slice(1).map(async (device) => (await device.closed).code))
     expect(new Set(codes)).toEqual(new Set([4001]))
-    const ticking = setInterval(() => void edge.clock.advance(500), 5)
-    await stopped.finally(() => clearInterval(ticking))
+    await edge.passUntil(stopped)
     expect(edge.plane.rows).toEqual([])
     expect(edge.plane.unregistered).toHaveLength(10)
     expect(await router.ended).toBe('ended')
@@ -466,9 +465,7 @@ describe('SIGTERM', () => {
     edge.plane.onUnregister = async () => {
       throw new PushError('REGISTRY_UNAVAILABLE', 'away')
     }
-    const stopped = edge.stop()
-    const ticking = setInterval(() => void edge.clock.advance(500), 5)
-    await stopped.finally(() => clearInterval(ticking))
+    await edge.passUntil(edge.stop())
     expect(edge.log.withPhrase('rows of ended sessions were left behind')).toHaveLength(1)
   })
 })

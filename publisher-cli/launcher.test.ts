@@ -90,9 +90,9 @@ test('talk and messages of a listener go apart, and Ctrl-C makes the exit code 1
   const edge = await startTestEdge()
   onTestFinished(edge.close)
   const { child, text, done } = launch(['listen', '--device', 'my-tv', '--url', edge.url], 'open')
-  await expect.poll(() => text.stderr, { timeout: 10_000 }).toContain('waiting for messages')
+  await expect.poll(() => text.stderr, { timeout: 30_000 }).toContain('waiting for messages')
   edge.send('m1', { data: { n: 1 } })
-  await expect.poll(() => text.stdout).toBe('USER {"n":1}\n')
+  await expect.poll(() => text.stdout, { timeout: 30_000 }).toBe('USER {"n":1}\n')
   child.kill('SIGINT')
   expect(await done).toEqual({
     code: 130,
@@ -101,7 +101,7 @@ test('talk and messages of a listener go apart, and Ctrl-C makes the exit code 1
   })
 })
 
-test('Ctrl-C while the data is being typed sends nothing', { timeout: 60_000 }, async () => {
+test('Ctrl-C while the data is being typed sends nothing', { timeout: 120_000 }, async () => {
   const { address, published } = await answering(MessageState.ACKNOWLEDGED)
   const interruptedAfter = async (waitMs: number) => {
     const { child, done } = launch(['send', '--device', 'demo', '--data', '-', '--address', address], 'open')

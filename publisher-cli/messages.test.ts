@@ -2,6 +2,7 @@ import { test as base, expect } from 'vitest'
 import { ConfirmLevel, MessageState, StateReason } from '../gen/push/v1/message.ts'
 import { type DeviceOutcome, PublishMode, type PublishResponse } from '../gen/push/v1/publish.ts'
 import { PushError } from '../service-kit/errors.ts'
+import { SteeredClock } from '../service-kit/testing/steered-clock.ts'
 import { deviceAt, in2026 } from './testing/device-outcome.ts'
 import { run, start } from './testing/run-here.ts'
 import { type Answers, startTestService } from './testing/test-service.ts'
@@ -103,13 +104,20 @@ test.describe('send through the queue', () => {
       publish: () => accepted,
       watchMessage: (_request, _n, signal) => stepsThenSilence(signal, stored),
     })
-    const args = ['send', '--device', 'demo', '--wait-online', '--timeout', '300ms', '--address', address]
-    expect(await run(args)).toEqual({
+    const gaveUp = async (...more: string[]) => {
+      const clock = new SteeredClock()
+      const args = ['send', '--device', 'demo', '--wait-online', '--timeout', '20s', '--address', address, ...more]
+      const { said, done } = start(args, { clock })
+      await said('stored until demo comes; waiting')
+      await clock.advance(21_000)
+      return done
+    }
+    expect(await gaveUp()).toEqual({
       code: 6,
       stdout: ['gave up waiting: stored until demo comes (message id-1)'],
       stderr: ['stored until demo comes; waiting', 'the message was accepted; push-cli status id-1 tells what becomes of it'],
     })
-    const [line = ''] = (await run([...args, '--json'])).stdout
+    const [line = ''] = (await gaveUp('--json')).stdout
     expect(JSON.parse(line)).toMatchObject({
       device_id: 'demo',
       message_id: 'id-1',
@@ -129,9 +137,16 @@ test.describe('send through the queue', () => {
         throw new PushError('MESSAGE_UNKNOWN', 'nothing is recorded')
       },
     })
-    const ran = await run(['send', '--device', 'demo', '--timeout', '1s', '--address', address])
-    expect(ran).toMatchObject({ code: 6, stdout: [expect.stringMatching(/^gave up waiting: .*\(message id-1\)$/)] })
-    expect(asked).toBeGreaterThan(1)
+    const clock = new SteeredClock()
+    const { done } = start(['send', '--device', 'demo', '--timeout', '60s', '--address', address], { clock })
+    await expect
+      .poll(async () => {
+        await clock.advance(100)
+        return asked
+      })
+      .toBeGreaterThan(2)
+    await clock.advance(60_000)
+    expect(await done).toMatchObject({ code: 6, stdout: [expect.stringMatching(/^gave up waiting: .*\(message id-1\)$/)] })
   })
 
   test('a router that shuts down is no end: the watch begins again', async ({ service }) => {
@@ -144,7 +159,19 @@ test.describe('send through the queue', () => {
 
   test('a service that is gone after it has accepted the message ends with 8 and tells the id', async ({ service }) => {
     const { address } = await service({ publish: () => accepted, watchMessage: unavailable })
-    const ran = await run(['send', '--device', 'demo', '--timeout', '500ms', '--address', address])
+    const clock = new SteeredClock()
+    const { done } = start(['send', '--device', 'demo', '--timeout', '10m', '--address', address], { clock })
+    let ended = false
+    void done.then(() => {
+      ended = true
+    })
+    await expect
+      .poll(async () => {
+        await clock.advance(1_000)
+        return ended
+      })
+      .toBe(true)
+    const ran = await done
     expect(ran.code).toBe(8)
     expect(ran.stdout).toEqual(['gave up waiting: this process is shutting down (message id-1)'])
     expect(ran.stderr).toEqual(['the message was accepted; push-cli status id-1 tells what becomes of it'])
@@ -457,7 +484,11 @@ test.describe('watch', () => {
 
   test('ends with 6 at --timeout, and with 2 where nothing is recorded', async ({ service }) => {
     const silent = await service({ watchMessage: (_request, _n, signal) => stepsThenSilence(signal, stored) })
-    expect(await run(['watch', 'id-1', '--timeout', '300ms', '--address', silent.address])).toMatchObject({
+    const clock = new SteeredClock()
+    const { said, done } = start(['watch', 'id-1', '--timeout', '20s', '--address', silent.address], { clock })
+    await said('demo STORED')
+    await clock.advance(21_000)
+    expect(await done).toMatchObject({
       code: 6,
       stderr: ['gave up waiting; the message has not come to its end'],
     })

@@ -6,6 +6,7 @@ import { ConfirmLevel, MessageClass, type MessageOutcome, MessageState, Priority
 import type { Edge } from '../gen/push/v1/operations.ts'
 import { PublishMode, type PublishResponse } from '../gen/push/v1/publish.ts'
 import { PushError } from '../service-kit/errors.ts'
+import { SteeredClock } from '../service-kit/testing/steered-clock.ts'
 import { run, start } from './testing/run-here.ts'
 import { startTestEdge } from './testing/test-edge.ts'
 import { type Answers, startTestService } from './testing/test-service.ts'
@@ -248,9 +249,18 @@ test('an address where something listens and never answers ends with 8', async (
 })
 
 test('no answer within --timeout ends with 6', async ({ service }) => {
-  const { address } = await service({ publish: () => new Promise(() => {}) })
-  const ran = await run(['send', '--device', 'demo', '--direct', '--timeout', '300ms', '--address', address])
-  expect(ran).toMatchObject({ code: 6, stdout: [], stderr: [expect.stringMatching(`^gave up waiting for ${address}: `)] })
+  const called = Promise.withResolvers<void>()
+  const { address } = await service({
+    publish: () => {
+      called.resolve()
+      return new Promise(() => {})
+    },
+  })
+  const clock = new SteeredClock()
+  const { done } = start(['send', '--device', 'demo', '--direct', '--timeout', '20s', '--address', address], { clock })
+  await called.promise
+  await clock.advance(21_000)
+  expect(await done).toMatchObject({ code: 6, stdout: [], stderr: [expect.stringMatching(`^gave up waiting for ${address}: `)] })
 })
 
 test('Ctrl-C ends a send with 130', async ({ service }) => {

@@ -22,13 +22,13 @@ test('a handler sees the deadline of its caller, and none where none was set, wh
   const connection = connectGrpc({ addresses: `127.0.0.1:${port}`, log: silentLog, clock: systemClock })
   try {
     const client = connection.client(ReceiptServiceDefinition)
-    await client.get({}, { deadlineMs: 5_000 })
+    await client.get({}, { deadlineMs: 60_000 })
     await client.get({}, { metadata: Metadata({ 'push-call-deadline-ms': '1' }) })
   } finally {
     connection.close()
     await server.shutdown()
   }
-  expect(seen[0]).toBeGreaterThan(3_000)
-  expect(seen[0]).toBeLessThanOrEqual(5_000)
+  expect(seen[0]).toBeGreaterThan(30_000)
+  expect(seen[0]).toBeLessThanOrEqual(60_000)
   expect(seen[1]).toBeUndefined()
 })

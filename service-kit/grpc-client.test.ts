@@ -1,11 +1,12 @@
 import { createServer } from 'node:net'
 import { Status } from 'nice-grpc'
-import { expect, test as plainTest } from 'vitest'
+import { expect, test as plainTest, vi } from 'vitest'
 import { channelTarget } from './address-resolver.ts'
 import { callErrorOf, PushError } from './errors.ts'
 import { EchoDefinition } from './testing/echo-service.ts'
 import { test } from './testing/grpc-fixture.ts'
 import { metricValue } from './testing/metric-value.ts'
+import { SteeredClock } from './testing/steered-clock.ts'
 
 const method = '/test.Echo/Unary'
 const failureOf = async (call: Promise<unknown>) =>
@@ -16,7 +17,7 @@ const failureOf = async (call: Promise<unknown>) =>
     ),
   )
 
-test('1500 calls that time out leave a bystander on the same connection alone', async ({ grpc }) => {
+test('1200 calls that time out leave a bystander on the same connection alone', async ({ grpc }) => {
   const peers = new Set<string>()
   const release = Promise.withResolvers<void>()
   const server = await grpc.serve({
@@ -29,8 +30,9 @@ test('1500 calls that time out leave a bystander on the same connection alone', 
   })
   const echo = grpc.connect(server.address).client(EchoDefinition)
   const bystander = echo.unary({ text: 'bystander' })
-  for (let round = 0; round < 15; round++) {
-    const calls = Array.from({ length: 100 }, () => failureOf(echo.unary({ text: 'stuck' }, { deadlineMs: 40 })))
+  // Few at a time: a client that stands still for longer than its slack gives all that are under way up by itself.
+  for (let round = 0; round < 40; round++) {
+    const calls = Array.from({ length: 30 }, () => failureOf(echo.unary({ text: 'stuck' }, { deadlineMs: 40 })))
     for (const failure of await Promise.all(calls)) expect(failure.status).toBe(Status.DEADLINE_EXCEEDED)
   }
   release.resolve()
@@ -51,7 +53,7 @@ test('1500 unary calls whose callers gave up leave a bystander alone too, and ea
   for (let round = 0; round < 15; round++) {
     const callers = new AbortController()
     const calls = Array.from({ length: 100 }, () =>
-      failureOf(echo.unary({ text: '' }, { deadlineMs: 10_000, signal: callers.signal })),
+      failureOf(echo.unary({ text: '' }, { deadlineMs: 60_000, signal: callers.signal })),
     )
     callers.abort()
     for (const failure of await Promise.all(calls)) expect(failure.status).toBe(Status.CANCELLED)
@@ -70,7 +72,8 @@ test('a server that takes connections but never answers costs no more than the d
     const startedAt = performance.now()
     const failure = await failureOf(echo.unary({ text: '' }, { deadlineMs: 100 }))
     expect(failure.status).toBe(Status.DEADLINE_EXCEEDED)
-    expect(performance.now() - startedAt).toBeLessThan(2000)
+    // Not only after what a dead connection is noticed by.
+    expect(performance.now() - startedAt).toBeLessThan(15_000)
     expect(await metricValue(grpc.metrics, 'push_grpc_client_unanswered_total', { method })).toBe(1)
   } finally {
     deaf.close()
@@ -106,7 +109,7 @@ test('when one of two servers goes, calls go on at the other; when it is back, i
   const first = await grpc.serve(serving('first'))
   const second = await grpc.serve(serving('second'))
   const echo = grpc.connect(`${first.address},${second.address}`, { reconnectCapMs: 200 }).client(EchoDefinition)
-  const call = () => echo.unary({ text: '' }, { deadlineMs: 2000, retries: 2 })
+  const call = () => echo.unary({ text: '' }, { deadlineMs: 10_000, retries: 5 })
   const bothServe = async () => {
     await call()
     return new Set(served.slice(-4)).size
@@ -123,7 +126,7 @@ test('when one of two servers goes, calls go on at the other; when it is back, i
 test('a name given as dns:/// is dialled', async ({ grpc }) => {
   const server = await grpc.serve()
   const connection = grpc.connect(`dns:///localhost:${server.address.split(':')[1]}`)
-  await connection.waitReady(5000)
+  await connection.waitReady(10_000)
   expect(await connection.client(EchoDefinition).unary({ text: 'hello' })).toEqual({ text: 'hello' })
 })
 
@@ -151,7 +154,7 @@ test('only UNAVAILABLE is retried, as often as asked, and counted', async ({ grp
   const echo = grpc.connect(server.address, { retryBaseMs: 1, retryCapMs: 2 }).client(EchoDefinition)
   expect((await failureOf(echo.unary({ text: 'away' }))).reason).toBe('REGISTRY_UNAVAILABLE')
   expect(calls).toBe(1)
-  expect((await failureOf(echo.unary({ text: 'away' }, { retries: 3, deadlineMs: 5000 }))).reason).toBe('REGISTRY_UNAVAILABLE')
+  expect((await failureOf(echo.unary({ text: 'away' }, { retries: 3, deadlineMs: 10_000 }))).reason).toBe('REGISTRY_UNAVAILABLE')
   expect(calls).toBe(5)
   expect((await failureOf(echo.unary({ text: 'wrong' }, { retries: 3 }))).reason).toBe('INVALID_REQUEST')
   expect(calls).toBe(6)
@@ -159,15 +162,27 @@ test('only UNAVAILABLE is retried, as often as asked, and counted', async ({ grp
 })
 
 test('retries end inside the deadline', async ({ grpc }) => {
+  let calls = 0
   const server = await grpc.serve({
     unary: async () => {
-      throw new PushError('DRAINING', 'leaving', {}, { retryAfterMs: 60 })
+      calls++
+      throw new PushError('DRAINING', 'leaving', {}, { retryAfterMs: 20_000 })
     },
   })
-  const echo = grpc.connect(server.address).client(EchoDefinition)
-  const startedAt = performance.now()
-  expect((await failureOf(echo.unary({ text: '' }, { retries: 1_000, deadlineMs: 300 }))).reason).toBe('DRAINING')
-  expect(performance.now() - startedAt).toBeLessThan(2000)
+  const clock = new SteeredClock()
+  const sleep = vi.spyOn(clock, 'sleep')
+  const echo = grpc.connect(server.address, { clock }).client(EchoDefinition)
+  let ended = false
+  const failure = failureOf(echo.unary({ text: '' }, { retries: 1_000, deadlineMs: 100_000 })).finally(() => {
+    ended = true
+  })
+  for (let wait = 1; !ended; wait++) {
+    await expect.poll(() => ended || sleep.mock.calls.length === wait).toBe(true)
+    await clock.advance(22_000)
+  }
+  expect((await failure).reason).toBe('DRAINING')
+  // At 0, 22, 44, 66 and 88 s: one more wait would end after the deadline.
+  expect(calls).toBe(5)
 })
 
 test('a caller that gives up between retries is told at once, and nothing is sent for one that had given up before', async ({
@@ -186,7 +201,7 @@ test('a caller that gives up between retries is told at once, and nothing is sen
   await expect.poll(() => calls).toBe(1)
   caller.abort()
   expect((await failure).status).toBe(Status.CANCELLED)
-  expect((await failureOf(echo.unary({ text: '' }, { deadlineMs: 1000, signal: caller.signal }))).status).toBe(Status.CANCELLED)
+  expect((await failureOf(echo.unary({ text: '' }, { deadlineMs: 10_000, signal: caller.signal }))).status).toBe(Status.CANCELLED)
   expect(calls).toBe(1)
 })
 

@@ -5,19 +5,16 @@ import { expect, onTestFinished, test } from 'vitest'
 
 const fixture = fileURLToPath(new URL('./testing/fixtures/process.ts', import.meta.url))
 
-/** Runs the sample service until it exits; `onReady` is called when it says it is ready. */
-function run(behaviour: string, env: Record<string, string> = {}, onReady?: (kill: (signal: NodeJS.Signals) => void) => void) {
+/** Runs the sample service until it exits; each signal is sent when the process has said the phrase before it. */
+function run(behaviour: string, env: Record<string, string> = {}, ...signals: [phrase: string, signal: NodeJS.Signals][]) {
   const child = spawn(process.execPath, [fixture, behaviour], { env: { PATH: process.env.PATH, ...env } })
   onTestFinished(() => void child.kill('SIGKILL'))
   let stdout = ''
   let stderr = ''
-  let ready = false
+  let sent = 0
   child.stdout.on('data', (chunk: Buffer) => {
     stdout += chunk.toString()
-    if (!ready && stdout.includes('sample ready')) {
-      ready = true
-      onReady?.((signal) => void child.kill(signal))
-    }
+    for (let next = signals[sent]; next !== undefined && stdout.includes(next[0]); next = signals[++sent]) child.kill(next[1])
   })
   child.stderr.on('data', (chunk: Buffer) => {
     stderr += chunk.toString()
@@ -45,30 +42,24 @@ test('a wrong setting is told plainly on standard error, exit 2', async () => {
 })
 
 test('SIGTERM closes everything in reverse order, exit 0', async () => {
-  const { code, phrases, stderr } = await run('', {}, (kill) => kill('SIGTERM'))
+  const { code, phrases, stderr } = await run('', {}, ['sample ready', 'SIGTERM'])
   expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
   expect(phrases).toEqual(['sample ready', 'stopping', 'last opened is closed', 'first opened is closed'])
 })
 
 test('SIGHUP reloads what can be reloaded, and the process goes on', async () => {
-  const { code, phrases, stderr } = await run('reloading', {}, (kill) => {
-    kill('SIGHUP')
-    setTimeout(() => kill('SIGTERM'), 200)
-  })
+  const { code, phrases, stderr } = await run('reloading', {}, ['sample ready', 'SIGHUP'], ['sample reloads', 'SIGTERM'])
   expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
   expect(phrases.slice(0, 3)).toEqual(['sample ready', 'sample reloads', 'stopping'])
 })
 
 test('SIGHUP ends a process that has nothing to reload', async () => {
-  const { code, phrases } = await run('', {}, (kill) => kill('SIGHUP'))
+  const { code, phrases } = await run('', {}, ['sample ready', 'SIGHUP'])
   expect({ code, phrases }).toEqual({ code: null, phrases: ['sample ready'] })
 })
 
 test('a second signal does not wait for what is slow', async () => {
-  const { code, phrases } = await run('slow', {}, (kill) => {
-    kill('SIGINT')
-    setTimeout(() => kill('SIGINT'), 100)
-  })
+  const { code, phrases } = await run('slow', {}, ['sample ready', 'SIGINT'], ['"stopping"', 'SIGINT'])
   expect(code).toBe(1)
   expect(phrases).toEqual(
     expect.arrayContaining(['stopping at once', 'first opened is closed', 'some parts did not close in time']),

@@ -10,7 +10,9 @@ import { connectDevice } from '../device-sdk/index.ts'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 const starter = join(root, 'standalone', 'start.js')
-const testTimeoutMs = 60_000
+const testTimeoutMs = 180_000
+/** Far more than anything takes here, also on a machine that does ten things at a time. */
+const patience = { timeout: 60_000 }
 
 /** A plane in one process, and what it has written so far. */
 interface StartedPlane {
@@ -65,13 +67,10 @@ function start(settings: Record<string, string> = {}): StartedPlane {
     text,
     ended,
     async block(): Promise<string> {
-      await vi.waitFor(
-        () => {
-          if (child.exitCode !== null) throw new Error(`it ended with ${child.exitCode}: ${text.err}`)
-          expect(text.out).toContain('push-cli listen')
-        },
-        { timeout: 20_000 },
-      )
+      await vi.waitFor(() => {
+        if (child.exitCode !== null) throw new Error(`it ended with ${child.exitCode}: ${text.err}`)
+        expect(text.out).toContain('push-cli listen')
+      }, patience)
       return text.out
     },
     async stop(): Promise<number | null> {
@@ -141,7 +140,7 @@ test('the printed line sends a message to the demo device; a mistyped id is told
   const line = printed(block, 'npx push-cli send')
   const sent = await type(line)
   expect(sent).toEqual({ code: 0, stdout: expect.stringMatching(/^acknowledged by demo in \d+(\.\d+)? ms/), stderr: '' })
-  await vi.waitFor(() => expect(plane.text.out).toContain('demo received USER {"hello":"world"}'))
+  await vi.waitFor(() => expect(plane.text.out).toContain('demo received USER {"hello":"world"}'), patience)
 
   const mistyped = await type(line.replace('--device demo', '--device demmo'))
   expect(mistyped).toMatchObject({ code: 4, stdout: expect.stringMatching(/^offline: stored/), stderr: '' })
@@ -157,14 +156,14 @@ test('the printed line for a device of your own listens, and gets what is sent t
   const block = await plane.block()
   const listener = listen(printed(block, 'npx push-cli listen'))
   try {
-    await vi.waitFor(() => expect(listener.text.talk).toContain('connected as my-tv'), { timeout: 10_000 })
+    await vi.waitFor(() => expect(listener.text.talk).toContain('connected as my-tv'), patience)
     const line = printed(block, 'npx push-cli send').replace('--device demo', '--device my-tv')
     expect(await type(line)).toMatchObject({ code: 0, stdout: expect.stringContaining('acknowledged by my-tv') })
-    await vi.waitFor(() => expect(listener.text.heard).toBe('USER {"hello":"world"}\n'))
+    await vi.waitFor(() => expect(listener.text.heard).toBe('USER {"hello":"world"}\n'), patience)
     // Through the queue as well.
     const queued = await type(line.replace(' --direct', ''))
     expect(queued).toMatchObject({ code: 0, stdout: expect.stringContaining('acknowledged by my-tv') })
-    await vi.waitFor(() => expect(listener.text.heard).toBe('USER {"hello":"world"}\n'.repeat(2)))
+    await vi.waitFor(() => expect(listener.text.heard).toBe('USER {"hello":"world"}\n'.repeat(2)), patience)
   } finally {
     await listener.kill()
   }
@@ -189,15 +188,11 @@ test('a message for a device that is away is stored, told as such, and delivered
 
   const listener = listen(printed(block, 'npx push-cli listen'))
   try {
-    await vi.waitFor(() => expect(listener.text.heard).toBe('USER {"hello":"world"}\nUSER {"hello":"queue"}\n'), {
-      timeout: 10_000,
-    })
+    await vi.waitFor(() => expect(listener.text.heard).toBe('USER {"hello":"world"}\nUSER {"hello":"queue"}\n'), patience)
     for (const id of ids) {
       await vi.waitFor(
         async () => expect(await status(id)).toMatchObject({ code: 0, stdout: expect.stringContaining('acknowledged by my-tv') }),
-        {
-          timeout: 10_000,
-        },
+        patience,
       )
     }
     // Line by line: when it was stored, and when the device had it.
@@ -215,11 +210,12 @@ test.each(['SIGTERM', 'SIGINT'] as const)(
     const plane = start()
     const device = connectDevice({ url: deviceUrl(await plane.block()), token: 'dev:my-tv', onMessage: () => undefined })
     try {
-      await vi.waitFor(() => expect(device.state).toBe('open'), { timeout: 10_000 })
+      await vi.waitFor(() => expect(device.state).toBe('open'), patience)
       const before = performance.now()
       plane.child.kill(signal)
       expect(await plane.ended).toBe(0)
-      expect(performance.now() - before).toBeLessThan(4_000)
+      // A plane of several machines gives its devices minutes.
+      expect(performance.now() - before).toBeLessThan(30_000)
       expect(plane.text.err).toBe('')
     } finally {
       await device.close({ graceMs: 0 })
@@ -284,11 +280,11 @@ test('what is queued when the process is killed is delivered after the restart',
   const line = printed(block, 'npx push-cli send')
     .replace('--device demo', '--device my-tv')
     .replace(' --direct', ' --json --wait accepted')
-  await vi.waitFor(() => expect(silent.state).toBe('open'), { timeout: 10_000 })
+  await vi.waitFor(() => expect(silent.state).toBe('open'), patience)
   const sent = await type(line)
   expect(sent.code).toBe(0)
   const id: unknown = JSON.parse(sent.stdout).message_id
-  await vi.waitFor(() => expect(got).toEqual([id]), { timeout: 10_000 })
+  await vi.waitFor(() => expect(got).toEqual([id]), patience)
   first.child.kill('SIGKILL')
   await first.ended
   await silent.close({ graceMs: 0 })
@@ -306,7 +302,7 @@ test('what is queued when the process is killed is delivered after the restart',
   try {
     const second = start({ STANDALONE_DEVICE_ADDRESS: `127.0.0.1:${devicePort}` })
     await second.block()
-    await vi.waitFor(() => expect(again).toEqual([id]), { timeout: 15_000 })
+    await vi.waitFor(() => expect(again).toEqual([id]), patience)
     expect(await second.stop()).toBe(0)
   } finally {
     await device.close({ graceMs: 0 })
@@ -331,8 +327,8 @@ test('what is stored when the process is killed is there after the restart, and 
   expect(await status()).toMatchObject({ code: 4, stdout: expect.stringContaining('offline: stored') })
   const listener = listen(printed(blockAgain, 'npx push-cli listen'))
   try {
-    await vi.waitFor(() => expect(listener.text.heard).toBe('USER {"hello":"world"}\n'), { timeout: 10_000 })
-    await vi.waitFor(async () => expect((await status()).code).toBe(0), { timeout: 10_000 })
+    await vi.waitFor(() => expect(listener.text.heard).toBe('USER {"hello":"world"}\n'), patience)
+    await vi.waitFor(async () => expect((await status()).code).toBe(0), patience)
   } finally {
     await listener.kill()
   }

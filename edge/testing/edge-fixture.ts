@@ -15,6 +15,7 @@ import { SteeredClock } from '../../service-kit/testing/steered-clock.ts'
 import { readEdgeConfig } from '../config.ts'
 import { type RunningEdge, startEdge } from '../server.ts'
 import { type FakePlane, serveFakePlane } from './fake-plane.ts'
+import { openSocketTurns } from './socket-turns.ts'
 
 /** A device's side of one WebSocket. */
 export interface TestDevice {
@@ -57,6 +58,8 @@ export interface EdgeFixture {
   metric(name: string, labels?: Record<string, string>): Promise<number | undefined>
   /** Lets time pass while real sockets get their turn. */
   pass(ms: number): Promise<void>
+  /** Lets time pass until this is settled. */
+  passUntil<T>(settled: Promise<T>): Promise<T>
 }
 
 /** An edge on port 0 with a registry and a router of its own, on a clock that stands still. */
@@ -64,6 +67,7 @@ export const test = base.extend<{ edge: EdgeFixture }>({
   // biome-ignore lint/correctness/noEmptyPattern: vitest reads what a fixture needs from this pattern.
   edge: async ({}, use) => {
     const plane = await serveFakePlane()
+    const turns = await openSocketTurns()
     const clock = new SteeredClock()
     const log = recordingLog()
     const metrics = createMetrics()
@@ -103,7 +107,7 @@ export const test = base.extend<{ edge: EdgeFixture }>({
         return running
       },
       stop() {
-        stopped ??= closers.close({ graceMs: 8_000 }).then(({ late }) => expect(late).toEqual([]))
+        stopped ??= closers.close({ graceMs: 30_000 }).then(({ late }) => expect(late).toEqual([]))
         return stopped
       },
       url: (path = '/v1/connect') => `http://${edge().deviceAddress}${path}`,
@@ -122,20 +126,28 @@ export const test = base.extend<{ edge: EdgeFixture }>({
       async pass(ms) {
         for (let left = ms; left > 0; left -= 500) {
           await clock.advance(Math.min(500, left))
-          await new Promise((resolve) => setTimeout(resolve, 1))
+          await turns.pass(3)
         }
-        await new Promise((resolve) => setTimeout(resolve, 20))
+        await turns.pass(20)
+      },
+      async passUntil(settled) {
+        let over = false
+        const end = () => {
+          over = true
+        }
+        settled.then(end, end)
+        while (!over) await fixture.pass(500)
+        return settled
       },
     }
 
     await use(fixture)
     for (const webSocket of webSockets) webSocket.terminate()
-    const stopping = fixture.stop()
     // What the edge waits for while it stops is time on the steered clock.
-    const ticking = setInterval(() => void clock.advance(1_000), 5)
-    await stopping.finally(() => clearInterval(ticking))
+    await fixture.passUntil(fixture.stop())
     for (const connection of connections) connection.close()
     await plane.close()
+    turns.close()
     expect(clock.pendingTimers, 'timers left over').toBe(0)
   },
 })

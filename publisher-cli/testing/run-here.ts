@@ -1,4 +1,4 @@
-import { systemClock } from '../../service-kit/clock.ts'
+import { type Clock, systemClock } from '../../service-kit/clock.ts'
 import type { ExitCode } from '../exit-codes.ts'
 import { runCommand } from '../program.ts'
 
@@ -18,8 +18,16 @@ export interface Running {
   readonly done: Promise<Ran>
 }
 
+/** What a command is started with besides its arguments. */
+export interface RunOptions {
+  readonly env?: Record<string, string>
+  readonly stdin?: (string | Uint8Array)[]
+  /** Where a command is waited for until its time is over, that time is steered. */
+  readonly clock?: Clock
+}
+
 /** Starts a command line in this process, with its own environment and standard input. */
-export function start(args: string[], options: { env?: Record<string, string>; stdin?: (string | Uint8Array)[] } = {}): Running {
+export function start(args: string[], options: RunOptions = {}): Running {
   const stdout: string[] = []
   const stderr: string[] = []
   const waiting = new Set<() => void>()
@@ -34,7 +42,7 @@ export function start(args: string[], options: { env?: Record<string, string>; s
     stdin: (async function* () {
       yield* options.stdin ?? []
     })(),
-    clock: systemClock,
+    clock: options.clock ?? systemClock,
     interrupted: interrupted.signal,
   })
   return {

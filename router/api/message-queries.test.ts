@@ -17,7 +17,7 @@ import { createMessageQueries } from './message-queries.ts'
 import { createPublishService } from './publish-service.ts'
 
 const id = '0197c2d4-5e6f-7a81-92b3-c4d5e6f70819'
-const bound = { deadlineMs: 5_000 }
+const bound = { deadlineMs: 30_000 }
 const nobody = (): never => {
   throw new Error('these calls need neither queue nor dispatch')
 }
@@ -26,12 +26,12 @@ const nobody = (): never => {
 async function bench({ watchCountMax = 10 } = {}) {
   const registry = await startReceiptRegistry()
   const parts = { clock: systemClock, random: systemRandom, log: silentLog, metrics: createMetrics() }
-  const receipts = createReceipts({ registry: registry.connection, ...parts, callDeadlineMs: 2_000 })
+  const receipts = createReceipts({ registry: registry.connection, ...parts, callDeadlineMs: 10_000 })
   const queries = createMessageQueries({
     registry: registry.connection,
     receipts,
     ...parts,
-    callDeadlineMs: 2_000,
+    callDeadlineMs: 10_000,
     watchCountMax,
   })
   const server = await serveGrpc({

@@ -9,12 +9,13 @@ import {
   type Outcome,
   OutcomeKind,
 } from '../../gen/push/internal/v1/edge.ts'
-import { systemClock } from '../../service-kit/clock.ts'
+import { type Clock, systemClock } from '../../service-kit/clock.ts'
 import { PushError } from '../../service-kit/errors.ts'
 import { type GrpcServer, serveGrpc } from '../../service-kit/grpc-server.ts'
 import { silentLog } from '../../service-kit/log.ts'
 import { createMetrics } from '../../service-kit/metrics.ts'
 import { systemRandom } from '../../service-kit/random.ts'
+import { SteeredClock } from '../../service-kit/testing/steered-clock.ts'
 import { buildDelivery } from './delivery.ts'
 import { EdgeLink } from './edge-link.ts'
 import { createEdgeLinks } from './edge-links.ts'
@@ -92,8 +93,8 @@ function outcome(deliveryId: number, kind: OutcomeKind): Outcome {
 
 const parts = { clock: systemClock, random: systemRandom, log: silentLog, metrics: createMetrics() }
 
-function linkTo(address: string, limits: Partial<EdgeLinkLimits> = {}, edgeId = 'e1'): EdgeLink {
-  const link = new EdgeLink({ ...parts, edgeId, address, limits: { ...defaultLinkLimits, ...limits } })
+function linkTo(address: string, limits: Partial<EdgeLinkLimits> = {}, clock: Clock = systemClock): EdgeLink {
+  const link = new EdgeLink({ ...parts, clock, edgeId: 'e1', address, limits: { ...defaultLinkLimits, ...limits } })
   opened.push(() => link.close())
   return link
 }
@@ -206,9 +207,13 @@ test('what was written and not answered is unknown too when the stream breaks', 
 test('no first outcome in time is unknown, and frees its place in the window', async () => {
   const edge = new ScriptedEdge()
   edge.answer = () => undefined
-  const link = linkTo(await edge.listen(), { firstOutcomeTimeoutMs: 200, windowCountMax: 1 })
+  const clock = new SteeredClock()
+  const link = linkTo(await edge.listen(), { firstOutcomeTimeoutMs: 5_000, windowCountMax: 1 }, clock)
   const first = send(link)
   await first.heard(1)
+  await clock.advance(4_999)
+  expect(first.said).toEqual(['sent'])
+  await clock.advance(1)
   expect(await first.heard(2)).toEqual(['sent', 'unknown'])
   const second = send(link)
   expect((await second.heard(1))[0]).toBe('sent')
@@ -217,10 +222,14 @@ test('no first outcome in time is unknown, and frees its place in the window', a
 test('an edge that leaves something unanswered, or cannot be reached, is not answering until it says something again', async () => {
   const edge = new ScriptedEdge()
   const { answer } = edge
-  const link = linkTo(await edge.listen(), { firstOutcomeTimeoutMs: 200 })
+  const clock = new SteeredClock()
+  const link = linkTo(await edge.listen(), { firstOutcomeTimeoutMs: 5_000 }, clock)
   expect(link.answering).toBe(true)
   edge.answer = () => undefined
-  expect(await send(link).heard(2)).toEqual(['sent', 'unknown'])
+  const unanswered = send(link)
+  await unanswered.heard(1)
+  await clock.advance(5_000)
+  expect(await unanswered.heard(2)).toEqual(['sent', 'unknown'])
   expect(link.answering).toBe(false)
   edge.answer = answer
   await send(link).heard(2)
@@ -300,7 +309,7 @@ test('closes are answered; an edge that is silent leaves them unanswered', async
     replacerEpoch: 2,
     detail: '',
   }
-  expect(await link.closeSession(close, 1_000)).toBe(CloseSessionResult.CLOSED)
+  expect(await link.closeSession(close, 30_000)).toBe(CloseSessionResult.CLOSED)
   edge.answer = () => undefined
   expect(await link.closeSession(close, 50)).toBe('unanswered')
 })
@@ -318,7 +327,7 @@ test('a poke is answered; an owed one goes out when a stream opens again', async
   }
   const address = await edge.listen()
   const link = linkTo(address)
-  expect(await link.poke({ deviceId: 'd', sessionId: 's1' }, 1_000)).toBe(InboxReadyResult.ACCEPTED)
+  expect(await link.poke({ deviceId: 'd', sessionId: 's1' }, 30_000)).toBe(InboxReadyResult.ACCEPTED)
   edge.breakStreams()
   await expect.poll(() => link.state).toBe('down')
   link.owePoke({ deviceId: 'd', sessionId: 's2' })
@@ -370,12 +379,14 @@ test("the device's answer to a delivery that no outcome came for in time is told
   const edge = new ScriptedEdge()
   const wake = Promise.withResolvers<void>()
   edge.answer = () => ({ outcomes: [], inboxReadyAnswers: [], closeSessionAnswers: [] })
+  const clock = new SteeredClock()
   const late: string[] = []
   const link = new EdgeLink({
     ...parts,
+    clock,
     edgeId: 'e1',
     address: await edge.listen(),
-    limits: { ...defaultLinkLimits, firstOutcomeTimeoutMs: 200 },
+    limits: { ...defaultLinkLimits, firstOutcomeTimeoutMs: 5_000 },
     onLateOutcome: ({ deviceId, messageId, outcome: { kind } }) => {
       late.push(`${deviceId} ${messageId} ${kind}`)
       wake.resolve()
@@ -384,6 +395,8 @@ test("the device's answer to a delivery that no outcome came for in time is told
   opened.push(() => link.close())
   const first = send(link)
   // Handed over, then lost.
+  await first.heard(1)
+  await clock.advance(5_000)
   await first.heard(2)
   edge.answer = () => ({
     outcomes: [outcome(first.id, OutcomeKind.WRITTEN), outcome(first.id, OutcomeKind.ACKNOWLEDGED)],

@@ -21,11 +21,13 @@ import { dispatchBench } from './testing/dispatch-bench.ts'
 const bench = dispatchBench()
 let rows: Receipt[] = []
 let registryDown = false
+let askedCount = 0
 let server: GrpcServer
 let close: () => void = () => undefined
 beforeEach(async () => {
   rows = []
   registryDown = false
+  askedCount = 0
   server = await serveGrpc({
     address: '127.0.0.1:0',
     log: silentLog,
@@ -34,6 +36,7 @@ beforeEach(async () => {
     services: (adding) =>
       adding.add(ReceiptServiceDefinition, {
         async get({ messageId }) {
+          askedCount++
           if (registryDown) throw new Error('down')
           return { receipts: rows.filter((row) => row.messageId === messageId) }
         },
@@ -172,7 +175,7 @@ test('while the registry is away the answer is refused, to be repeated; one from
   registryDown = true
   await expect(lateAnswers.take(answer())).rejects.toMatchObject({ reason: 'REGISTRY_UNAVAILABLE' })
   lateAnswers.takeSoon(answer())
-  await new Promise((resolve) => setTimeout(resolve, 50))
+  await expect.poll(() => askedCount).toBeGreaterThan(1)
   expect(said()).toEqual([])
   registryDown = false
   await expect.poll(said).toEqual(['ACKNOWLEDGED'])

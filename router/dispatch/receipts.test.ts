@@ -19,7 +19,7 @@ async function bench(options: Partial<ReceiptsOptions> = {}) {
     clock: systemClock,
     log,
     metrics,
-    callDeadlineMs: 5_000,
+    callDeadlineMs: 30_000,
     ...options,
   })
   const counted = (name: string, result: string) => metricValue(metrics, `push_router_${name}_total`, { result })
@@ -60,7 +60,7 @@ test('it resolves only once the row is written', async () => {
   const recording = receipts.record(acked('m')).then(() => {
     recorded = true
   })
-  await systemClock.sleep(30)
+  await expect.poll(() => registry.waitingCount).toBe(1)
   expect(recorded).toBe(false)
   open()
   await recording
@@ -82,8 +82,10 @@ test.each(['REGISTRY_UNAVAILABLE', 'BACKLOG_FULL', 'INTERNAL', 'DEADLINE_PASSED'
 
 test('a registry that does not answer in time, or is not there, has not taken the receipt', async () => {
   const { registry, receipts } = await bench({ callDeadlineMs: 50 })
-  registry.gate = systemClock.sleep(100)
+  const answered = Promise.withResolvers<void>()
+  registry.gate = answered.promise
   expect(await failureOf(receipts.record(acked('m')))).toMatchObject({ reason: 'REGISTRY_UNAVAILABLE' })
+  answered.resolve()
   await registry.stop()
   expect(await failureOf(receipts.record(acked('m')))).toMatchObject({ reason: 'REGISTRY_UNAVAILABLE' })
 })

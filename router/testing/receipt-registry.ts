@@ -49,6 +49,8 @@ export async function startReceiptRegistry() {
     refusesRecords: false,
     /** Calls wait for it. */
     gate: Promise.resolve(),
+    /** How many do. */
+    waitingCount: 0,
     /** Receipts of this message are malformed. */
     malformed: '',
     add(...receipts: Receipt[]) {
@@ -57,7 +59,9 @@ export async function startReceiptRegistry() {
     of: (messageId: string) => rows.get(messageId) ?? [],
   }
   const turn = async () => {
+    state.waitingCount++
     await state.gate
+    state.waitingCount--
     if (state.fails) throw state.fails
   }
   const notYet = async (): Promise<never> => {

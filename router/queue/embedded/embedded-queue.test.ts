@@ -2,7 +2,6 @@ import { execFileSync, spawnSync } from 'node:child_process'
 import { mkdtemp, rm, stat } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { setTimeout as delay } from 'node:timers/promises'
 import { pathToFileURL } from 'node:url'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { systemClock } from '../../../service-kit/clock.ts'
@@ -15,14 +14,19 @@ import { bytesOf, RecordTaker, textOf } from '../testing/record-taker.ts'
 import { type EmbeddedQueueBounds, embeddedQueueOn, openEmbeddedQueue, partitionOf } from './embedded-queue.ts'
 import { openQueueFile, partitionCount, QueueFileError } from './queue-file.ts'
 
-const openOn = (path: string, bounds: Partial<EmbeddedQueueBounds> = {}) =>
-  openEmbeddedQueue({ path, bounds, log: silentLog, metrics: createMetrics(), clock: systemClock })
+const openOn = (path: string, bounds: Partial<EmbeddedQueueBounds> = {}, metrics = createMetrics()) =>
+  openEmbeddedQueue({ path, bounds, log: silentLog, metrics, clock: systemClock })
 
 messageQueueSuite('embedded queue', async () => {
   const folder = await mkdtemp(join(tmpdir(), 'pushplane-queue-'))
   const path = join(folder, 'queue.db')
+  let metrics = createMetrics()
   return {
-    open: async (bounds) => openOn(path, bounds),
+    open: async (bounds) => {
+      metrics = createMetrics()
+      return openOn(path, bounds, metrics)
+    },
+    commitCount: async (lane) => (await metricValue(metrics, 'push_router_queue_commits_total', { lane })) ?? 0,
     deadLetters: async () => {
       const queue = openOn(path)
       const letters = queue.deadLetters().map((letter) => ({ key: letter.key, text: textOf(letter) }))
@@ -104,7 +108,8 @@ describe('queue file', () => {
   })
 
   test('committed records leave the file, and their space is used again', async () => {
-    const queue = openOn(path, { recordBytesMax: 10_000 })
+    const file = openQueueFile(path)
+    const queue = embeddedQueueOn(file, { path, log: silentLog, metrics: createMetrics(), clock: systemClock })
     const taker = new RecordTaker()
     taker.onBatch = (lease, records) => lease.commitBelow((records.at(-1)?.offset ?? 0n) + 1n)
     await queue.consume(taker)
@@ -114,16 +119,13 @@ describe('queue file', () => {
       const before = taker.records.length
       await Promise.all(keys.map((key) => queue.publish({ lane: 'normal', key, value })))
       await taker.count(before + 500)
-      await delay(150)
+      await expect.poll(() => file.recordCount()).toBe(0)
     }
     await round()
     await round()
     const sizeBefore = (await stat(path)).size
     for (let index = 0; index < 6; index++) await round()
     await queue.close()
-    const file = openQueueFile(path)
-    expect(file.recordCount()).toBe(0)
-    file.close()
     // Six times as much again has gone through.
     expect((await stat(path)).size).toBeLessThan(sizeBefore + 2_500_000)
   })
@@ -177,11 +179,11 @@ describe('queue file', () => {
     await expect(put('b')).rejects.toMatchObject({ reason: 'QUEUE_UNAVAILABLE' })
     expect(states).toEqual(['unavailable'])
     taker.leaseWith('a').commitBelow(taker.offsetOf('a') + 1n)
-    await delay(120)
-    expect(await metricValue(metrics, 'push_router_queue_commit_failures_total', { lane: 'normal' })).toBeGreaterThan(0)
+    await expect
+      .poll(() => metricValue(metrics, 'push_router_queue_commit_failures_total', { lane: 'normal' }))
+      .toBeGreaterThan(0)
     diskFull = false
-    await delay(120)
-    expect(states).toEqual(['unavailable', 'ready'])
+    await expect.poll(() => states).toEqual(['unavailable', 'ready'])
     expect(file.committed('normal', partitionOf('tv'))).toBe(1n)
     await put('c')
     await taker.count(2)
