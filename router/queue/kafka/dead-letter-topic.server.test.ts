@@ -1,4 +1,4 @@
-import type { ConsumerConfig } from 'kafkajs'
+import { type ConsumerConfig, KafkaJSProtocolError } from 'kafkajs'
 import { afterEach, beforeEach, expect, inject, test } from 'vitest'
 import { systemClock } from '../../../service-kit/clock.ts'
 import { silentLog } from '../../../service-kit/log.ts'
@@ -35,7 +35,7 @@ test('a Kafka that says nothing any more ends every call in its time, and the ne
     expect(queue.readDeadLetters([{ partition: 0, offset: 0n }])).rejects.toMatchObject(unavailable),
     expect(queue.purgeDeadLettersBefore(0)).rejects.toMatchObject(unavailable),
   ])
-  expect(performance.now() - startedAt).toBeLessThan(3_000)
+  expect(performance.now() - startedAt).toBeLessThan(15_000)
   link.release()
   await expect
     .poll(async () => (await queue.listDeadLetters({ limit: 10 }).catch(() => undefined))?.letters.length, { timeout: 20_000 })
@@ -103,6 +103,39 @@ test('what is purged while a list is on its way is left out of it, and the rest 
   const page = await letters.listDeadLetters({ limit: 10 })
   expect(page.letters.map((letter) => textOf(letter))).toEqual(['c', 'd', 'e'])
   expect(page.more).toBe(false)
+})
+
+test('a partition that has no leader at the first questions is asked about again', async () => {
+  const { queue } = await stand.openReady()
+  for (const text of ['a', 'b']) await queue.publishDeadLetter('tv', bytesOf(text))
+  let refusals = 3
+  const notLed = () =>
+    new KafkaJSProtocolError(
+      Object.assign(new Error('not the leader'), { type: 'NOT_LEADER_FOR_PARTITION', code: 6, retriable: true }),
+    )
+  const letters = createDeadLetterTopic({
+    kafka: Object.assign(Object.create(stand.kafka), {
+      admin: () => {
+        const admin = stand.kafka.admin()
+        const fetchTopicOffsets = async (topic: string) => {
+          if (refusals-- > 0) throw notLed()
+          return admin.fetchTopicOffsets(topic)
+        }
+        return Object.assign(Object.create(admin), { fetchTopicOffsets })
+      },
+    }),
+    topic: stand.names.deadLetter,
+    groupPrefix: stand.names.deadLetterGroupPrefix,
+    timeoutMs: 60_000,
+    leaveTimeoutMs: 5_000,
+    closing: new AbortController().signal,
+    clock: systemClock,
+    random: systemRandom,
+    log: silentLog,
+  })
+  expect((await letters.listDeadLetters({ limit: 10 })).letters.map((letter) => textOf(letter))).toEqual(['a', 'b'])
+  refusals = 1
+  expect(await letters.purgeDeadLettersBefore(Date.now() + 60_000)).toBe(2)
 })
 
 test('closing the queue ends a reading that is under way', async () => {

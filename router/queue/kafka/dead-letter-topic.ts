@@ -1,4 +1,4 @@
-import type { Admin, Consumer, EachBatchPayload, Kafka, KafkaMessage } from 'kafkajs'
+import { type Admin, type Consumer, type EachBatchPayload, type Kafka, KafkaJSProtocolError, type KafkaMessage } from 'kafkajs'
 import type { Clock } from '../../../service-kit/clock.ts'
 import { PushError } from '../../../service-kit/errors.ts'
 import { randomSuffix } from '../../../service-kit/ids.ts'
@@ -46,6 +46,7 @@ interface Extent {
 
 const fetchWaitMs = 100
 const fetchBytesMax = 1024 * 1024
+const leaderPauseMs = 200
 
 export function createDeadLetterTopic(options: DeadLetterTopicOptions): DeadLetterTopic {
   const { kafka, topic, groupPrefix, timeoutMs, leaveTimeoutMs, closing, clock, random, log } = options
@@ -82,6 +83,18 @@ export function createDeadLetterTopic(options: DeadLetterTopicOptions): DeadLett
       return await use(admin)
     } finally {
       await admin.disconnect().catch(() => undefined)
+    }
+  }
+
+  /** Asks again for as long as there is time while a partition has no leader yet, or another one than was known: there kafkajs gives up at once. */
+  async function whenLed<T>(signal: AbortSignal, use: (admin: Admin) => Promise<T>): Promise<T> {
+    for (;;) {
+      try {
+        return await asAdmin(use)
+      } catch (error) {
+        if (!(error instanceof KafkaJSProtocolError && error.retriable)) throw error
+        await clock.sleep(leaderPauseMs, signal)
+      }
     }
   }
 
@@ -143,7 +156,7 @@ export function createDeadLetterTopic(options: DeadLetterTopicOptions): DeadLett
 
     listDeadLetters: ({ after, limit }) =>
       inTime('read', async (signal): Promise<DeadLetterPage> => {
-        const extents = await asAdmin(extentsBy)
+        const extents = await whenLed(signal, extentsBy)
         const places = extents.flatMap((extent) => {
           const from = extent.partition === after?.partition ? larger(extent.low, after.offset + 1n) : extent.low
           if (from >= extent.high || extent.partition < (after?.partition ?? 0)) return []
@@ -164,7 +177,7 @@ export function createDeadLetterTopic(options: DeadLetterTopicOptions): DeadLett
 
     readDeadLetters: (positions) =>
       inTime('read', async (signal) => {
-        const extents = await asAdmin(extentsBy)
+        const extents = await whenLed(signal, extentsBy)
         const places = extents.flatMap(({ partition, low, high }) => {
           const next = nextAmong(
             positions.filter((position) => position.partition === partition && position.offset >= low && position.offset < high),
@@ -184,19 +197,23 @@ export function createDeadLetterTopic(options: DeadLetterTopicOptions): DeadLett
       }),
 
     purgeDeadLettersBefore: (timeMs) =>
-      inTime('removed', () =>
-        asAdmin(async (admin) => {
+      inTime('removed', async (signal) => {
+        const cuts = await whenLed(signal, async (admin) => {
           const lows = new Map((await extentsBy(admin)).map(({ partition, low }) => [partition, low]))
           const ends = await admin.fetchTopicOffsetsByTimestamp(topic, Math.ceil(timeMs))
-          const cuts = ends.flatMap(({ partition, offset }) => {
+          return ends.flatMap(({ partition, offset }) => {
             const count = BigInt(offset) - (lows.get(partition) ?? 0n)
             return count > 0n ? [{ partition, offset, count }] : []
           })
-          if (cuts.length === 0) return 0
+        })
+        if (cuts.length === 0) return 0
+        return asAdmin(async (admin) => {
+          // kafkajs knows no leaders of a topic that it has not been asked about.
+          await admin.fetchTopicOffsets(topic)
           await admin.deleteTopicRecords({ topic, partitions: cuts.map(({ partition, offset }) => ({ partition, offset })) })
           return Number(cuts.reduce((sum, { count }) => sum + count, 0n))
-        }),
-      ),
+        })
+      }),
   }
 }
 
