@@ -1,4 +1,4 @@
-import { type Admin, type Consumer, type EachBatchPayload, type Kafka, KafkaJSProtocolError, type KafkaMessage } from 'kafkajs'
+import type { Admin, Consumer, EachBatchPayload, Kafka, KafkaMessage } from 'kafkajs'
 import type { Clock } from '../../../service-kit/clock.ts'
 import { PushError } from '../../../service-kit/errors.ts'
 import { randomSuffix } from '../../../service-kit/ids.ts'
@@ -92,7 +92,7 @@ export function createDeadLetterTopic(options: DeadLetterTopicOptions): DeadLett
       try {
         return await asAdmin(use)
       } catch (error) {
-        if (!(error instanceof KafkaJSProtocolError && error.retriable)) throw error
+        if (!isOfTheMoment(error)) throw error
         await clock.sleep(leaderPauseMs, signal)
       }
     }
@@ -282,6 +282,11 @@ class Walk {
     this.#index = this.#places.length
     this.#done()
   }
+}
+
+/** What a broker has answered, and may answer otherwise in a moment. The classes of kafkajs's errors cannot be imported by their names. */
+function isOfTheMoment(error: unknown): boolean {
+  return error instanceof Error && error.name === 'KafkaJSProtocolError' && 'retriable' in error && error.retriable === true
 }
 
 function unavailable(verb: string, why: string, cause?: unknown): PushError {
