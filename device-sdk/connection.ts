@@ -1,11 +1,12 @@
 import type { CredentialAcceptedFrame, ErrorFrame, GoawayFrame, MessageFrame, WelcomeFrame } from '../gen/push/v1/device.ts'
 import { ACK_IDS_MAX, type Answer, createAnswers } from './answers.ts'
 import type { Clock, Timer } from './clock.ts'
+import type { FrameCodec } from './codec.ts'
 import { type CredentialRefresh, createCredentialRefresh } from './credential.ts'
-import { type ClientFrame, encodeFrame, parseServerFrame, type ServerFrame } from './frames.ts'
+import type { ClientFrame, ServerFrame } from './frames.ts'
 import { type Liveness, watchLiveness } from './liveness.ts'
 import type { Random } from './random.ts'
-import type { OpenSocket, Socket } from './socket.ts'
+import type { Socket } from './socket.ts'
 
 /** What a connection tells its owner. Nothing more comes after `ended`. */
 export interface ConnectionEvents {
@@ -50,9 +51,9 @@ export interface Connection {
 }
 
 export interface ConnectionOptions {
-  url: string
-  protocols: string[]
-  openSocket: OpenSocket
+  /** Opens the socket. */
+  dial: () => Socket
+  codec: FrameCodec
   clock: Clock
   random: Random
   /** Asks for a new credential before the session's own expires; undefined when the app has only the one. */
@@ -83,6 +84,8 @@ export function openConnection(options: ConnectionOptions): Connection {
   let welcomeAt = 0
   let liveness: Liveness | undefined
   let credential: CredentialRefresh | undefined
+  /** The new credential that was sent last. */
+  let unjudged: string | undefined
   let flushPlanned = false
   let flushedAt = Number.NEGATIVE_INFINITY
   let flushTimer: Timer | undefined
@@ -116,8 +119,10 @@ export function openConnection(options: ConnectionOptions): Connection {
   }
 
   function send(frame: ClientFrame): void {
+    // Beside a stream that only brings, a ping would ask nobody.
+    if (socket?.apart !== undefined && (frame.type === 'ping' || frame.type === 'pong')) return
     try {
-      socket?.send(encodeFrame(frame))
+      socket?.send(options.codec.encode(frame))
     } catch (error) {
       detach(`cannot send: ${error instanceof Error ? error.message : String(error)}`)
     }
@@ -134,12 +139,8 @@ export function openConnection(options: ConnectionOptions): Connection {
   function receive(data: unknown): void {
     if (state === 'ended') return
     liveness?.heard()
-    answers.heard()
-    if (typeof data !== 'string') {
-      events.badFrame('INVALID_FRAME', 'a binary frame')
-      return
-    }
-    const parsed = parseServerFrame(data)
+    if (socket?.apart === undefined) answers.heard()
+    const parsed = options.codec.parse(data)
     if (parsed.ok) take(parsed.frame)
     else events.badFrame(parsed.reason, parsed.message)
   }
@@ -165,9 +166,11 @@ export function openConnection(options: ConnectionOptions): Connection {
         if (state === 'open') send({ type: 'pong', ...(frame.data === undefined ? {} : { data: frame.data }) })
         return
       case 'pong':
+      case 'close': // an event stream's own; it ends after it
         return
       case 'credential_accepted':
         if (state !== 'open') return
+        if (unjudged !== undefined) socket?.apart?.show(unjudged)
         credential?.expires(frame.expire_time, serverTime() ?? 0)
         events.credentialAccepted(frame)
         return
@@ -193,7 +196,10 @@ export function openConnection(options: ConnectionOptions): Connection {
   function watchCredential(frame: WelcomeFrame): void {
     const { token, random, credentialAheadMs: aheadMs, credentialRetryMs: retryMs } = options
     if (token === undefined || frame.credential_expire_time === undefined) return
-    const shown = (text: string) => send({ type: 'credential', token: text })
+    const shown = (text: string) => {
+      unjudged = text
+      send({ type: 'credential', token: text })
+    }
     credential = createCredentialRefresh({ token, send: shown, clock, random, aheadMs, retryMs, problem: events.tokenFailed })
     credential.expires(frame.credential_expire_time, frame.server_time)
   }
@@ -204,7 +210,8 @@ export function openConnection(options: ConnectionOptions): Connection {
   }
 
   try {
-    socket = options.openSocket(options.url, options.protocols)
+    socket = options.dial()
+    if (socket.apart !== undefined) socket.apart.onSent = () => answers.heard()
     socket.addEventListener('message', (event) => receive(event.data))
     socket.addEventListener('close', (event) => end(event.code, event.reason))
     // A close event follows, and says all that a page may know.

@@ -634,7 +634,9 @@ test('closing before the first session ends the attempt', async () => {
   expect(edge.sockets).toHaveLength(1)
 })
 
-test('an address that is no WebSocket address is said so at once', () => {
-  expect(() => connected({ url: 'http://127.0.0.1/' })).toThrow('http://127.0.0.1/ is no WebSocket address')
-  expect(() => connected({ url: 'nonsense' })).toThrow('expected ws:// or wss://')
+test('an address of another scheme is said so at once', () => {
+  expect(() => connected({ url: 'http://127.0.0.1/' })).toThrow(
+    'http://127.0.0.1/ is no address to connect to; expected wss:// or ws://',
+  )
+  expect(() => connected({ url: 'nonsense' })).toThrow('expected wss:// or ws://')
 })

@@ -1,4 +1,6 @@
+import type { Fetch } from './answer-posts.ts'
 import { type Clock, systemClock } from './clock.ts'
+import { type Dialer, eventStreamDialer, webSocketDialer } from './dialer.ts'
 import { createEmitter } from './emitter.ts'
 import { createHandlers, type Handled, type HandlersByClass } from './handlers.ts'
 import { type Random, systemRandom } from './random.ts'
@@ -9,7 +11,7 @@ import { type OpenSocket, openGlobalSocket } from './socket.ts'
 
 /** How a device connects and what it does with messages. Only the first three are needed. */
 export interface DeviceOptions {
-  /** `wss://…/v1/connect`; plain `ws:` on loopback. */
+  /** `wss://…/v1/connect`, or `https://…/v1/events` with `transport: 'sse'`; plain `ws:` and `http:` on loopback. */
   readonly url: string
   /**
    * The credential: a JWT, or `dev:<device>` / `dev:<device>/<account>` in a development set-up. A function is asked before each attempt to
@@ -19,6 +21,13 @@ export interface DeviceOptions {
   readonly token: string | (() => string | Promise<string>)
   /** Handles the messages; see `Handler`. */
   readonly onMessage: HandlersByClass
+  /**
+   * `sse`: messages come by an event stream, answers go by requests beside it. For where a proxy lets no WebSocket through. Behind a balancer it wants
+   * one address to reach one edge: answers that reach another one count late. Default `websocket`.
+   */
+  readonly transport?: 'websocket' | 'sse'
+  /** The form of the frames. `protobuf` is smaller, above all for payloads that are not JSON; event streams carry JSON only. Default `json`. */
+  readonly protocol?: 'json' | 'protobuf'
   /** `none`: this device never answers, and a publisher learns no more than that a message was written. Default: it answers. */
   readonly acks?: 'none'
   /** Remembers recovery commands over restarts of the process. Default: they are remembered as long as the process lives. */
@@ -26,6 +35,8 @@ export interface DeviceOptions {
   readonly backoff?: Partial<BackoffBounds>
   readonly bounds?: Partial<DeviceBounds>
   readonly openSocket?: OpenSocket
+  /** For event streams. Default: that of the browser or of Node. */
+  readonly fetch?: Fetch
   readonly clock?: Clock
   readonly random?: Random
 }
@@ -109,13 +120,14 @@ export interface Device {
   close(options?: { graceMs?: number }): Promise<void>
 }
 
-/** Connects a device and keeps it connected until `close`, or until the server refuses it. Throws when `url` is no WebSocket address. */
+/** Connects a device and keeps it connected until `close`, or until the server refuses it. Throws when `url` is no address that it can dial. */
 export function connectDevice(options: DeviceOptions): Device {
   const clock = options.clock ?? systemClock
   const random = options.random ?? systemRandom
   const bounds = { ...defaultBounds, ...options.bounds }
   const { token } = options
-  checkUrl(options.url)
+  const dialer = dialerFor(options, clock)
+  checkUrl(options.url, dialer)
 
   const emitter = createEmitter<DeviceEvents>()
   const counts: DeviceCounts = { handled: 0, refused: 0, expired: 0, repeated: 0, overflowed: 0, sessions: 0, problems: 0 }
@@ -149,7 +161,7 @@ export function connectDevice(options: DeviceOptions): Device {
     token: typeof token === 'string' ? () => token : token,
     tokenChanges: typeof token !== 'string',
     takesAnswers: options.acks !== 'none',
-    openSocket: options.openSocket ?? openGlobalSocket,
+    dialer,
     clock,
     random,
     policy: createReconnectPolicy(random, { ...defaultBackoff, ...options.backoff }),
@@ -205,7 +217,15 @@ export function connectDevice(options: DeviceOptions): Device {
   }
 }
 
-function checkUrl(url: string): void {
-  const protocol = URL.canParse(url) ? new URL(url).protocol : ''
-  if (protocol !== 'ws:' && protocol !== 'wss:') throw new TypeError(`${url} is no WebSocket address; expected ws:// or wss://`)
+function dialerFor(options: DeviceOptions, clock: Clock): Dialer {
+  const { transport = 'websocket', protocol = 'json' } = options
+  if (transport === 'websocket') return webSocketDialer(options.openSocket ?? openGlobalSocket, protocol)
+  if (protocol !== 'json') throw new TypeError('an event stream carries JSON only')
+  return eventStreamDialer({ fetch: options.fetch ?? globalThis.fetch, clock, random: options.random ?? systemRandom })
+}
+
+function checkUrl(url: string, { schemes }: Dialer): void {
+  const scheme = URL.canParse(url) ? new URL(url).protocol : ''
+  if (schemes.includes(scheme)) return
+  throw new TypeError(`${url} is no address to connect to; expected ${schemes.map((name) => `${name}//`).join(' or ')}`)
 }

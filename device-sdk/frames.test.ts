@@ -10,7 +10,10 @@ interface Vector {
 }
 
 const vectorsOf = (file: string): Vector[] =>
-  JSON.parse(readFileSync(new URL(`../proto/push/v1/vectors/${file}`, import.meta.url), 'utf8'))
+  JSON.parse(readFileSync(new URL(`../proto/push/v1/vectors/${file}`, import.meta.url), 'utf8')).filter(
+    // The others have a Protobuf form only.
+    ({ text }: Partial<Vector>) => text !== undefined,
+  )
 
 test.each(vectorsOf('server-frames.json'))('reads as the protocol’s vectors say: $name', ({ text, frame, error }) => {
   const parsed = parseServerFrame(text)

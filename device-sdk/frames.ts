@@ -1,5 +1,6 @@
 import type {
   AckFrame,
+  CloseFrame,
   CredentialAcceptedFrame,
   CredentialFrame,
   ErrorFrame,
@@ -12,7 +13,7 @@ import type {
   WelcomeFrame,
 } from '../gen/push/v1/device.ts'
 
-/** A frame from the edge, as the JSON object on the wire. */
+/** A frame from the edge; in the JSON form this is the object on the wire. */
 export type ServerFrame =
   | ({ type: 'welcome' } & WelcomeFrame)
   | ({ type: 'message' } & MessageFrame)
@@ -21,8 +22,9 @@ export type ServerFrame =
   | ({ type: 'ping' } & PingFrame)
   | ({ type: 'pong' } & PongFrame)
   | ({ type: 'credential_accepted' } & CredentialAcceptedFrame)
+  | ({ type: 'close' } & CloseFrame)
 
-/** A frame to the edge, as the JSON object on the wire. */
+/** A frame to the edge; in the JSON form this is the object on the wire. */
 export type ClientFrame =
   | ({ type: 'ack' } & AckFrame)
   | ({ type: 'result' } & ResultFrame)
@@ -36,22 +38,27 @@ export type ParsedFrame =
   | { ok: true; frame: ServerFrame }
   | { ok: false; reason: 'UNKNOWN_TYPE' | 'INVALID_FRAME'; message: string }
 
-/** Reads one frame. Unknown fields are left out, null counts as absent; a frame with a wrong or missing field is no frame. Never throws. */
+/** Reads one frame of the JSON form. Unknown fields are left out, null counts as absent; a frame with a wrong or missing field is no frame. Never throws. */
 export function parseServerFrame(text: string): ParsedFrame {
   let value: unknown
   try {
     value = JSON.parse(text)
   } catch {
-    return invalid('not JSON')
+    return invalidFrame('not JSON')
   }
-  if (!isObject(value)) return invalid('not a JSON object')
-  if (typeof value.type !== 'string') return invalid('type must be a string')
-  const shape = shapes.get(value.type)
-  if (shape === undefined) return { ok: false, reason: 'UNKNOWN_TYPE', message: `unknown type ${value.type.slice(0, 64)}` }
-  const read = readFields(value, shape)
-  if ('problem' in read) return invalid(`${value.type}: ${read.problem}`)
+  if (!isObject(value)) return invalidFrame('not a JSON object')
+  if (typeof value.type !== 'string') return invalidFrame('type must be a string')
+  return readServerFrame(value.type, value, 'json')
+}
+
+/** Checks the fields of a frame that has been taken apart. Protobuf cannot tell an empty text from none: where one is needed, it is missing. */
+export function readServerFrame(type: string, fields: Record<string, unknown>, form: 'json' | 'protobuf'): ParsedFrame {
+  const shape = shapes.get(type)
+  if (shape === undefined) return { ok: false, reason: 'UNKNOWN_TYPE', message: `unknown type ${type.slice(0, 64)}` }
+  const read = readFields(fields, shape, form === 'protobuf')
+  if ('problem' in read) return invalidFrame(`${type}: ${read.problem}`)
   // The shape has checked each field that the type names.
-  return { ok: true, frame: { type: value.type, ...read.fields } as ServerFrame }
+  return { ok: true, frame: { type, ...read.fields } as ServerFrame }
 }
 
 /** The text of one frame. */
@@ -59,10 +66,11 @@ export function encodeFrame(frame: ClientFrame): string {
   return JSON.stringify(frame)
 }
 
-type Check = (value: unknown) => { problem: string } | { value: unknown }
-type Shape = Record<string, { check: Check; required: boolean }>
+type Check = (value: unknown, emptyIsMissing: boolean) => { problem: string } | { value: unknown }
+type Shape = Record<string, { check: Check; required: boolean; mayBeEmpty?: boolean }>
 
-const invalid = (message: string): ParsedFrame => ({ ok: false, reason: 'INVALID_FRAME', message })
+/** What is no frame, and why. */
+export const invalidFrame = (message: string): ParsedFrame => ({ ok: false, reason: 'INVALID_FRAME', message })
 
 const isObject = (value: unknown): value is Record<string, unknown> =>
   typeof value === 'object' && value !== null && !Array.isArray(value)
@@ -83,13 +91,14 @@ const base64 = ofType(
 )
 const object =
   (shape: Shape): Check =>
-  (value) => {
+  (value, emptyIsMissing) => {
     if (!isObject(value)) return { problem: 'must be an object' }
-    const read = readFields(value, shape)
+    const read = readFields(value, shape, emptyIsMissing)
     return 'problem' in read ? read : { value: read.fields }
   }
 
 const required = (check: Check) => ({ check, required: true })
+const words = { check: text, required: true, mayBeEmpty: true }
 const optional = (check: Check) => ({ check, required: false })
 
 const signature = object({
@@ -137,21 +146,27 @@ const shapes = new Map<string, Shape>([
     },
   ],
   ['goaway', { reason: required(text), reconnect_after_ms: required(notNegative), endpoint: optional(text) }],
-  ['error', { reason: required(text), message: required(text) }],
+  ['error', { reason: required(text), message: words }],
   ['ping', { data: optional(text) }],
   ['pong', { data: optional(text) }],
   ['credential_accepted', { expire_time: optional(wholeNumber) }],
+  ['close', { code: required(notNegative), reason: words }],
 ])
 
-function readFields(source: Record<string, unknown>, shape: Shape): { problem: string } | { fields: Record<string, unknown> } {
+function readFields(
+  source: Record<string, unknown>,
+  shape: Shape,
+  emptyIsMissing: boolean,
+): { problem: string } | { fields: Record<string, unknown> } {
   const fields: Record<string, unknown> = {}
-  for (const [name, { check, required }] of Object.entries(shape)) {
+  for (const [name, { check, required, mayBeEmpty }] of Object.entries(shape)) {
     const value = source[name]
     if (value === undefined || value === null) {
       if (required) return { problem: `${name} is missing` }
       continue
     }
-    const checked = check(value)
+    if (required && value === '' && emptyIsMissing && mayBeEmpty !== true) return { problem: `${name} is missing` }
+    const checked = check(value, emptyIsMissing)
     if ('problem' in checked) return { problem: `${name} ${checked.problem}` }
     fields[name] = checked.value
   }

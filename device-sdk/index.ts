@@ -1,3 +1,4 @@
+export type { Fetch } from './answer-posts.ts'
 export type { Clock, Timer } from './clock.ts'
 export { systemClock } from './clock.ts'
 export type { Device, DeviceBounds, DeviceCounts, DeviceEvents, DeviceOptions, DeviceState } from './device.ts'

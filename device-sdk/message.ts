@@ -10,7 +10,7 @@ export interface DeviceMessage {
   readonly name: string | undefined
   /** The payload: parsed where the content type is JSON, a string where it is text, else its bytes. Undefined when it is empty. */
   readonly data: unknown
-  /** The payload byte for byte, where it travelled so: always when it is signed or not JSON. */
+  /** The payload byte for byte, where it travelled so: always when it is signed or not JSON, and with `protocol: 'protobuf'`. */
   readonly bytes: Uint8Array | undefined
   readonly contentType: string
   /** `HIGH`, `NORMAL` or `LOW`. */
@@ -34,7 +34,7 @@ export interface DeviceMessage {
 /** Throws with a sentence for the publisher when the payload is not what its content type says. */
 export function messageFrom(frame: MessageFrame): DeviceMessage {
   const contentType = frame.content_type ?? 'application/json'
-  const bytes = frame.data_base64 === undefined ? undefined : bytesOfBase64(frame.data_base64)
+  const bytes = frame.data_bytes ?? (frame.data_base64 === undefined ? undefined : bytesOfBase64(frame.data_base64))
   return {
     id: frame.id,
     class: frame.class,

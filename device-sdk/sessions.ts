@@ -2,10 +2,9 @@ import type { ErrorFrame, GoawayFrame, MessageFrame, WelcomeFrame } from '../gen
 import { type Answer, createAnswers } from './answers.ts'
 import type { Clock, Timer } from './clock.ts'
 import { ABNORMAL_CLOSE, type Connection, type ConnectionEnding, openConnection } from './connection.ts'
+import type { Dialer } from './dialer.ts'
 import type { Random } from './random.ts'
 import { isFinalClose, type ReconnectPolicy } from './reconnect.ts'
-import type { OpenSocket } from './socket.ts'
-import { subprotocolsFor } from './subprotocols.ts'
 
 /** What the sessions tell the device. */
 export interface SessionsEvents {
@@ -28,7 +27,7 @@ export interface SessionsOptions {
   /** Another call of `token` may give another token. */
   readonly tokenChanges: boolean
   readonly takesAnswers: boolean
-  readonly openSocket: OpenSocket
+  readonly dialer: Dialer
   readonly clock: Clock
   readonly random: Random
   readonly policy: ReconnectPolicy
@@ -100,9 +99,9 @@ export function openSessions(options: SessionsOptions): Sessions {
   async function connect(): Promise<void> {
     const attempt = {}
     dialing = attempt
-    let protocols: string[]
+    let shown: string
     try {
-      protocols = subprotocolsFor(await token())
+      shown = await token()
     } catch (error) {
       if (dialing !== attempt) return
       dialing = undefined
@@ -114,7 +113,7 @@ export function openSessions(options: SessionsOptions): Sessions {
     dialing = undefined
     const url = urlOf(elsewhere ?? options.url)
     elsewhere = undefined
-    next = open(url, protocols)
+    next = open(url, shown)
   }
 
   function urlOf(address: string): string {
@@ -124,12 +123,11 @@ export function openSessions(options: SessionsOptions): Sessions {
     return url.href
   }
 
-  function open(url: string, protocols: string[]): Stay {
-    const { openSocket } = options
+  function open(url: string, shown: string): Stay {
+    const { dialer } = options
     const connection = openConnection({
-      url,
-      protocols,
-      openSocket,
+      dial: () => dialer.dial(url, shown),
+      codec: dialer.codec,
       clock,
       random: options.random,
       token: options.tokenChanges ? token : undefined,
@@ -200,8 +198,9 @@ export function openSessions(options: SessionsOptions): Sessions {
 
   /** The token goes wherever the device connects: never over plain text when the app asked for TLS. */
   function acceptable(endpoint: string): string | undefined {
-    const protocol = URL.canParse(endpoint) ? new URL(endpoint).protocol : ''
-    if (protocol === 'wss:' || (protocol === 'ws:' && new URL(options.url).protocol === 'ws:')) return endpoint
+    const scheme = URL.canParse(endpoint) ? new URL(endpoint).protocol : ''
+    const [secure, plain] = options.dialer.schemes
+    if (scheme === secure || (scheme === plain && new URL(options.url).protocol === plain)) return endpoint
     events.problem('ENDPOINT_REFUSED', `goaway names an endpoint that this device does not go to: ${endpoint.slice(0, 200)}`)
     return undefined
   }

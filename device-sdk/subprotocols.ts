@@ -1,16 +1,13 @@
-/** The form of the device protocol that this SDK speaks. */
-export const JSON_SUBPROTOCOL = 'push.v1.json'
-
 const bearerPrefix = 'push.bearer.'
 // RFC 9110 calls this a token: all that a subprotocol's name may consist of.
 const subprotocolSafe = /^[A-Za-z0-9!#$%&'*+.^_`|~-]+$/
 
 /**
- * The subprotocols to offer: the protocol, and the credential as a second one, because a browser can set no header. A JWT goes as it is;
+ * The subprotocols to offer: the form of the frames, and the credential as a second one, because a browser can set no header. A JWT goes as it is;
  * what holds characters that a subprotocol does not allow goes in base64url.
  */
-export function subprotocolsFor(token: string): string[] {
-  return [JSON_SUBPROTOCOL, bearerPrefix + (subprotocolSafe.test(token) ? token : base64Url(token))]
+export function subprotocolsFor(form: string, token: string): string[] {
+  return [form, bearerPrefix + (subprotocolSafe.test(token) ? token : base64Url(token))]
 }
 
 function base64Url(text: string): string {

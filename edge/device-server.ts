@@ -5,11 +5,14 @@ import type { Duplex } from 'node:stream'
 import type { Clock } from '../service-kit/clock.ts'
 import { formatHostPort, PortTakenError, parseHostPort } from '../service-kit/listen-address.ts'
 import type { Log } from '../service-kit/log.ts'
+import type { Random } from '../service-kit/random.ts'
+import { answersPath, createAnswerRequests } from './answer-requests.ts'
 import type { Identity, IdentityVerdict } from './auth/identity.ts'
 import { type CloseKind, closeKinds, closeReason } from './close-codes.ts'
 import type { EdgeMetrics } from './edge-metrics.ts'
+import { createEventRequests, eventsPath, type StreamedDevice } from './event-requests.ts'
 import type { FrameCodec } from './frame-codec.ts'
-import type { ControlFrame } from './frames.ts'
+import type { ClientFrame, ControlFrame } from './frames.ts'
 import { type ConnectRequest, type Refusal, type RefusalReason, readHandshake } from './handshake.ts'
 import { disbelief, unauthenticated, writeRefusal } from './refusals.ts'
 import type { RetryAfter } from './retry-after.ts'
@@ -44,8 +47,13 @@ export interface DeviceServerOptions {
   /** Whether devices may come now, asked before anything costly. */
   readonly gate: { readonly sessionCount: () => number; readonly backlogged: () => boolean }
   readonly admit: (device: AdmittedDevice) => void
+  /** Takes an answer that came without a session. */
+  readonly takeAnswer: (deviceId: string, frame: ClientFrame) => void
+  /** Shows a new credential to the event stream of that device; false when none is open here. */
+  readonly showCredential: (deviceId: string, token: string) => boolean
   readonly retryAfter: RetryAfter
   readonly clock: Clock
+  readonly random: Random
   readonly log: Log
   readonly metrics: EdgeMetrics
 }
@@ -72,7 +80,7 @@ const backlog = 1_024
 export async function serveDevices(options: DeviceServerOptions): Promise<DeviceServer> {
   const { identity, gate, clock, log, metrics, requestTimeoutMs = 10_000, lingeringMax = 256 } = options
   const webSockets = createWebSocketServer(options.frameLimitBytes)
-  const socketShared = { metrics, log }
+  const shared = { metrics, log, clock, random: options.random }
   const sockets = new Set<Socket>()
   let ready = false
   let handshakes = 0
@@ -161,34 +169,63 @@ export async function serveDevices(options: DeviceServerOptions): Promise<Device
     asked: ConnectRequest,
     identified: IdentityVerdict & { ok: true },
   ) => {
-    const { deviceId, accountId, expiresAtMs } = identified
     upgradeSocket(webSockets, request, socket, head, (webSocket) => {
-      options.admit({
-        carrier: webSocketCarrier(webSocket, socket, asked.codec, socketShared),
-        // Cut from a header, they would keep the whole of it alive for as long as the session lasts.
-        deviceId: copied(deviceId),
-        accountId: accountId === undefined ? '' : copied(accountId),
+      admitted({
+        carrier: webSocketCarrier(webSocket, socket, asked.codec, shared),
         acknowledges: asked.acknowledges,
-        credentialEndsAtMax: Number.POSITIVE_INFINITY,
-        credentialEndsAt:
-          expiresAtMs === undefined ? Number.POSITIVE_INFINITY : clock.monotonic() + Math.max(0, expiresAtMs - clock.now()),
+        identified,
       })
+    })
+  }
+
+  const admitted = ({ carrier, acknowledges, identified: { deviceId, accountId, expiresAtMs } }: StreamedDevice) => {
+    options.admit({
+      carrier,
+      // Cut from a header, they would keep the whole of it alive for as long as the session lasts.
+      deviceId: copied(deviceId),
+      accountId: accountId === undefined ? '' : copied(accountId),
+      acknowledges,
+      credentialEndsAtMax: Number.POSITIVE_INFINITY,
+      credentialEndsAt:
+        expiresAtMs === undefined ? Number.POSITIVE_INFINITY : clock.monotonic() + Math.max(0, expiresAtMs - clock.now()),
     })
   }
 
   const onUpgrade = (request: IncomingMessage, socket: Duplex, head: Buffer) => {
     metrics.handshakes.set(++handshakes)
-    upgrade(request, socket, head)
-      .catch((cause: unknown) => {
-        log.error('a handshake failed by a defect', { cause })
-        socket.destroy()
-      })
-      .finally(() => metrics.handshakes.set(--handshakes))
+    settled(upgrade(request, socket, head), socket).finally(() => metrics.handshakes.set(--handshakes))
   }
+
+  const settled = (work: Promise<void>, socket: Duplex) =>
+    work.catch((cause: unknown) => {
+      log.error('a request failed by a defect', { cause })
+      socket.destroy()
+    })
+
+  const requestsShared = {
+    allowedOrigins: options.allowedOrigins,
+    identity,
+    retryAfter: options.retryAfter,
+    note: (reason: RefusalReason, answer: number, request: IncomingMessage) => note(reason, answer, request, request.socket),
+  }
+  const events = createEventRequests({ ...requestsShared, shut, admit: (device) => admitted(device), shared })
+  const answers = createAnswerRequests({
+    ...requestsShared,
+    bodyLimitBytes: options.frameLimitBytes,
+    take: options.takeAnswer,
+    showCredential: options.showCredential,
+    clock,
+    metrics,
+  })
 
   const onRequest = (request: IncomingMessage, response: ServerResponse) => {
     const path = request.url?.split('?', 1)[0]
     if (path === '/healthz' || path === '/readyz') return answerHealth(path, ready, request, response)
+    if (path === answersPath) return void settled(answers(request, response), request.socket)
+    if (path === eventsPath) {
+      metrics.handshakes.set(++handshakes)
+      return void settled(events(request, response), request.socket).finally(() => metrics.handshakes.set(--handshakes))
+    }
     const asked = readHandshake(request, options.allowedOrigins)
     // Without an upgrade there is always something wrong with it.
     const refusal: Refusal =

@@ -294,12 +294,13 @@ export class DeviceSession implements WheelItem {
       case 'pong':
         break // a sign of life, as every frame
       case 'credential':
-        this.#refresh(frame.token)
+        this.showCredential(frame.token)
         break
     }
   }
 
-  #refresh(token: string): void {
+  /** A new credential, by a frame or beside the connection. What becomes of it is told in a frame. */
+  showCredential(token: string): void {
     const { identity } = this.#host
     if (identity === undefined) return this.#invalid('INVALID_FRAME', 'this session has no credential that could be replaced')
     this.#credential ??= new SessionCredential(this.#host, this, {

@@ -27,6 +27,7 @@ export function createEdgeMetrics(metrics: Metrics) {
       ['met'],
     ),
     badItems: metrics.counter('push_edge_bad_items_total', 'Deliveries, pokes and closes that could not be understood', ['item']),
+    answerRequests: metrics.gauge('push_edge_answer_requests', 'Requests with answers that are being read or judged'),
     answers: metrics.counter('push_edge_device_answers_total', 'Answers of devices, by what became of them', ['became']),
     awaitedResults: metrics.gauge('push_edge_awaited_results', 'Acknowledged messages whose result is still to come'),
     awaitedForgotten: metrics.counter(

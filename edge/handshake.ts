@@ -19,6 +19,12 @@ export type RefusalReason =
   | 'full'
   | 'backlog'
   | 'draining'
+  | 'too_large'
+  | 'invalid_answers'
+  | 'answers_rate'
+  | 'answers_full'
+  | 'sent_away'
+  | 'no_stream'
 
 /** How a refused handshake is answered. */
 export interface Refusal {
@@ -45,6 +51,18 @@ export const connectPath = '/v1/connect'
 const webSocketVersion = '13'
 const bearerSubprotocol = 'push.bearer.'
 const bearerHeader = /^Bearer +(\S+)$/i
+
+/** The credential in a request's header; undefined when there is none, or one of another kind. */
+export function bearerOf(authorization: string | undefined): Credential | undefined {
+  const text = authorization === undefined ? undefined : bearerHeader.exec(authorization)?.[1]
+  return text === undefined ? undefined : { text, from: 'header' }
+}
+
+/** Whether the device can acknowledge, as the query says; undefined when it says something else. */
+export function acknowledgesIn(query: string): boolean | undefined {
+  const acks = new URLSearchParams(query).get('acks')
+  return acks === null ? true : acks === 'none' ? false : undefined
+}
 
 /** Reads a handshake, or says what is wrong with it. Everything here is free of cost: nothing is looked up, nobody is asked. */
 export function readHandshake(request: IncomingMessage, allowedOrigins: readonly string[]): ConnectRequest | Refusal {
@@ -80,16 +98,13 @@ export function readHandshake(request: IncomingMessage, allowedOrigins: readonly
   if (codec === undefined) {
     return { status: 400, reason: 'wrong_subprotocol', message: `the subprotocol ${subprotocolNames} is required` }
   }
-  const acks = new URLSearchParams(query).get('acks')
-  if (acks !== null && acks !== 'none') return { status: 400, reason: 'wrong_query', message: 'acks may only be none' }
-  return { credential: readCredential(headers.authorization, offered), acknowledges: acks === null, codec }
+  const acknowledges = acknowledgesIn(query)
+  if (acknowledges === undefined) return { status: 400, reason: 'wrong_query', message: 'acks may only be none' }
+  return { credential: readCredential(headers.authorization, offered), acknowledges, codec }
 }
 
 function readCredential(authorization: string | undefined, offered: readonly string[]): Credential | undefined {
-  if (authorization !== undefined) {
-    const text = bearerHeader.exec(authorization)?.[1]
-    return text === undefined ? undefined : { text, from: 'header' }
-  }
+  if (authorization !== undefined) return bearerOf(authorization)
   const bearer = offered.find((name) => name.startsWith(bearerSubprotocol))
   return bearer === undefined ? undefined : { text: bearer.slice(bearerSubprotocol.length), from: 'subprotocol' }
 }

@@ -33,6 +33,7 @@ import type { SessionOrder } from './session.ts'
 import { createSessionFactory } from './session-factory.ts'
 import type { SessionHost, SessionSettings } from './session-host.ts'
 import { SessionTable } from './session-table.ts'
+import { showCredentialOf, takeFrameOf } from './take-answer.ts'
 import { createTimerWheel } from './timer-wheel.ts'
 import { createUnregistration } from './unregistration.ts'
 
@@ -209,6 +210,8 @@ export async function startEdge(context: EdgeContext): Promise<RunningEdge> {
     frameLimitBytes: clientFrameLimitBytes,
     gate: { sessionCount: () => sessions.size, backlogged: () => registration.full },
     admit: factory.admit,
+    takeAnswer: (deviceId, frame) => takeFrameOf(host, deviceId, frame),
+    showCredential: (deviceId, token) => showCredentialOf(host, deviceId, token),
     retryAfter: createRetryAfter({ clock, random, ratePerSecond: config.registerRatePerSecond }),
     ...shared,
   })

@@ -314,8 +314,10 @@ test.for<[string, string]>([
   ['send --device a --colour red', "unknown option '--colour'"],
   ['listen', "required option '--device <id>' not specified"],
   ['listen --device a/b', 'Expected 1 to 128 characters'],
+  ['listen --device a --transport sse --protocol protobuf', 'an event stream carries JSON only'],
+  ['listen --device a --protocol xml', 'Allowed choices are json, protobuf'],
   ['listen --device a --count 0', 'Expected a whole number of at least 1'],
-  ['listen --device a --url http://x', 'http://x is no WebSocket address'],
+  ['listen --device a --url http://x', 'http://x is no address to connect to; expected wss:// or ws://'],
   ['devices get', "missing required argument 'id'"],
   ['status', "missing required argument 'message-id'"],
   ['watch', "missing required argument 'message-id'"],
@@ -460,6 +462,20 @@ test('listen prints each message on a line, acknowledges it and ends after --cou
   })
   expect(Buffer.from(edge.tokens[0] ?? '', 'base64url').toString()).toBe('dev:my-tv/family')
   await expect.poll(() => edge.received.flatMap((frame) => frame.ids ?? frame.type)).toEqual(['m1', 'm2', 'm3'])
+})
+
+test('listen --protocol protobuf speaks that form', async ({ edge }) => {
+  const running = start(['listen', '--device', 'my-tv', '--url', edge.url, '--protocol', 'protobuf'])
+  await expect.poll(() => edge.forms).toEqual(['push.v1.protobuf'])
+  running.interrupt()
+  expect((await running.done).code).toBe(130)
+})
+
+test('listen --transport sse reads an event stream, and acknowledges beside it', async ({ edge }) => {
+  const running = start(['listen', '--device', 'my-tv', '--transport', 'sse', '--url', edge.streamUrl, '--count', '1'])
+  expect(await running.done).toMatchObject({ code: 0, stdout: ['USER hello'] })
+  expect(edge.received).toEqual([{ type: 'ack', ids: ['m1'] }])
+  expect(new Set(edge.tokens)).toEqual(new Set(['dev:my-tv']))
 })
 
 test('listen --json gives one object a message', async ({ edge }) => {

@@ -15,6 +15,7 @@ import { SteeredClock } from '../../service-kit/testing/steered-clock.ts'
 import { readEdgeConfig } from '../config.ts'
 import { type RunningEdge, startEdge } from '../server.ts'
 import { type FakePlane, serveFakePlane } from './fake-plane.ts'
+import { clientFrameBytes, serverFrameOf } from './frame-forms.ts'
 import { openSocketTurns } from './socket-turns.ts'
 
 /** A device's side of one WebSocket. */
@@ -41,6 +42,13 @@ export interface TestRouter {
   breakOff(): void
 }
 
+export interface ConnectOptions {
+  query?: string
+  autoPong?: boolean
+  /** Subprotocols; JSON alone when left out. */
+  offered?: string[]
+}
+
 export interface EdgeFixture {
   readonly plane: FakePlane
   readonly clock: SteeredClock
@@ -51,9 +59,9 @@ export interface EdgeFixture {
   stop(): Promise<void>
   url(path?: string): string
   /** Starts to connect as a device; `credential` as after `Bearer `. */
-  connect(credential: string, options?: { query?: string; autoPong?: boolean }): TestDevice
+  connect(credential: string, options?: ConnectOptions): TestDevice
   /** Connects and waits for `welcome`; returns the session id too. */
-  open(credential: string, options?: { query?: string; autoPong?: boolean }): Promise<TestDevice & { sessionId: string }>
+  open(credential: string, options?: ConnectOptions): Promise<TestDevice & { sessionId: string }>
   router(edgeId?: string): TestRouter
   metric(name: string, labels?: Record<string, string>): Promise<number | undefined>
   /** Lets time pass while real sockets get their turn. */
@@ -82,10 +90,10 @@ export const test = base.extend<{ edge: EdgeFixture }>({
       return running
     }
 
-    const connect: EdgeFixture['connect'] = (credential, { query = '', autoPong = true } = {}) => {
+    const connect: EdgeFixture['connect'] = (credential, { query = '', autoPong = true, offered = ['push.v1.json'] } = {}) => {
       const headers = { authorization: `Bearer ${credential}` }
       const url = `ws://${edge().deviceAddress}/v1/connect${query}`
-      const webSocket = new WebSocket(url, ['push.v1.json'], { headers, autoPong })
+      const webSocket = new WebSocket(url, offered, { headers, autoPong })
       webSockets.push(webSocket)
       return deviceOn(webSocket)
     }
@@ -155,7 +163,7 @@ export const test = base.extend<{ edge: EdgeFixture }>({
 function deviceOn(webSocket: WebSocket): TestDevice {
   const frames: Record<string, unknown>[] = []
   const taken = new Set<Record<string, unknown>>()
-  webSocket.on('message', (data) => frames.push(JSON.parse(String(data))))
+  webSocket.on('message', (data, isBinary) => frames.push(serverFrameOf(data as Buffer, isBinary)))
   webSocket.on('error', () => {})
   const closed = new Promise<{ code: number; reason: string }>((resolve) => {
     webSocket.on('close', (code, reason) => resolve({ code, reason: reason.toString() }))
@@ -171,7 +179,7 @@ function deviceOn(webSocket: WebSocket): TestDevice {
       taken.add(frame)
       return frame
     },
-    send: (frame) => webSocket.send(JSON.stringify(frame)),
+    send: (frame) => webSocket.send(webSocket.protocol === 'push.v1.json' ? JSON.stringify(frame) : clientFrameBytes(frame)),
   }
 }
 

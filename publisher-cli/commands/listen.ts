@@ -1,4 +1,4 @@
-import { type Command, InvalidArgumentError } from 'commander'
+import { type Command, InvalidArgumentError, Option } from 'commander'
 import { connectDevice, type Device, type DeviceMessage } from '../../device-sdk/index.ts'
 import { PUSH_ID_PATTERN } from '../../service-kit/ids.ts'
 import type { CliContext } from '../context.ts'
@@ -11,16 +11,19 @@ interface ListenOptions {
   account?: string
   url?: string
   token?: string
+  transport: 'websocket' | 'sse'
+  protocol: 'json' | 'protobuf'
   count?: number
   json?: boolean
 }
 
-const DEFAULT_URL = 'ws://127.0.0.1:7480/v1/connect'
+const DEFAULT_URLS = { websocket: 'ws://127.0.0.1:7480/v1/connect', sse: 'http://127.0.0.1:7480/v1/events' }
 
 const help = `
 Examples:
   push-cli listen --device my-tv
   push-cli listen --device my-tv --json --count 1 | jq .data
+  push-cli listen --device my-tv --transport sse
 
 Each message is acknowledged when it has been printed. Messages go to stdout, everything else to stderr. Ctrl-C ends it.`
 
@@ -31,11 +34,17 @@ export function addListenCommand(program: Command, context: CliContext): void {
     .description('Connects as a device, prints the messages it receives, and stays connected until Ctrl-C.')
     .requiredOption('--device <id>', 'who to be', parseId)
     .option('--account <id>', 'the account that the device is logged in to', parseId)
-    .option('--url <url>', `address for devices (default: PUSH_DEVICE_URL, else ${DEFAULT_URL})`)
+    .option('--url <url>', `address for devices (default: PUSH_DEVICE_URL, else ${DEFAULT_URLS.websocket})`)
     .option(
       '--token <token>',
       'credential (default: PUSH_DEVICE_TOKEN, else dev:<device>[/<account>], which development set-ups take)',
     )
+    .addOption(
+      new Option('--transport <kind>', `what carries the frames; sse is at ${DEFAULT_URLS.sse} by default`)
+        .choices(['websocket', 'sse'])
+        .default('websocket'),
+    )
+    .addOption(new Option('--protocol <form>', 'form of the frames').choices(['json', 'protobuf']).default('json'))
     .option('--count <n>', 'end after n messages', parseCount)
     .option('--json', 'one JSON object per message')
     .addHelpText('after', help)
@@ -55,7 +64,8 @@ function parseCount(text: string): number {
 
 async function listen(options: ListenOptions, context: CliContext): Promise<ExitCode> {
   const { output, env, interrupted } = context
-  const url = options.url ?? env.PUSH_DEVICE_URL ?? DEFAULT_URL
+  const { transport, protocol } = options
+  const url = options.url ?? env.PUSH_DEVICE_URL ?? DEFAULT_URLS[transport]
   const account = options.account === undefined ? '' : `/${options.account}`
   const token = options.token ?? env.PUSH_DEVICE_TOKEN ?? `dev:${options.device}${account}`
   const over = Promise.withResolvers<ExitCode>()
@@ -90,7 +100,7 @@ async function listen(options: ListenOptions, context: CliContext): Promise<Exit
 
   function connect(): Device {
     try {
-      return connectDevice({ url, token, clock: context.clock, onMessage: print })
+      return connectDevice({ url, token, transport, protocol, clock: context.clock, onMessage: print })
     } catch (error) {
       throw new UsageError(error instanceof Error ? error.message : String(error))
     }

@@ -13,9 +13,10 @@ export const protobufPackage = "push.v1";
 export const protobufFileName = "push/v1/device.proto";
 
 /**
- * What an edge and a device say to each other on one connection.
+ * What an edge and a device say to each other on one connection. docs/device-protocol.md says how to write a device.
  *
- * A connection is a WebSocket on `GET /v1/connect`. Its subprotocol names the form of the frames:
+ * A connection is a WebSocket on `GET /v1/connect`, or an event stream on `GET /v1/events`: that carries the JSON form, one event a frame, and the
+ * device answers by `POST /v1/answers`. The subprotocol of a WebSocket names the form of the frames:
  *
  * `push.v1.json`: every frame is one WebSocket text message holding one JSON object: the fields of one frame message below under their own
  * names, and `type`, the name of the frame's case in `ServerFrame` or `ClientFrame`. Absent and null mean unset.
@@ -111,7 +112,7 @@ export interface ServerFrame {
     /** The answer to ping. */
     { $case: "pong"; value: PongFrame }
     | //
-    /** The session is over. On event streams only, which no edge serves yet: a WebSocket has close frames of its own. */
+    /** The session is over. On event streams only: a WebSocket has close frames of its own. */
     { $case: "close"; value: CloseFrame }
     | //
     /** The answer to credential: the session goes on. */

@@ -1,0 +1,42 @@
+import { systemClock } from '../../service-kit/clock.ts'
+import { createMetrics } from '../../service-kit/metrics.ts'
+import { seededRandom } from '../../service-kit/random.ts'
+import { metricValue } from '../../service-kit/testing/metric-value.ts'
+import { recordingLog } from '../../service-kit/testing/recording-log.ts'
+import { devIdentity } from '../auth/dev.ts'
+import { type AdmittedDevice, type DeviceServerOptions, serveDevices } from '../device-server.ts'
+import { createEdgeMetrics } from '../edge-metrics.ts'
+import type { ClientFrame } from '../frames.ts'
+
+/** The device server alone: what it lets in and what it takes, without sessions. Refused devices are to come back after 1 s. */
+export async function serveLone(more: Partial<DeviceServerOptions> = {}) {
+  const log = recordingLog()
+  const metrics = createMetrics()
+  const admitted: AdmittedDevice[] = []
+  const taken: { deviceId: string; frame: ClientFrame }[] = []
+  const server = await serveDevices({
+    address: '127.0.0.1:0',
+    allowedOrigins: ['https://good.example'],
+    identity: devIdentity(),
+    connectionLimit: 10,
+    frameLimitBytes: 64 * 1024,
+    gate: { sessionCount: () => 0, backlogged: () => false },
+    admit: (device) => void admitted.push(device),
+    takeAnswer: (deviceId, frame) => void taken.push({ deviceId, frame }),
+    showCredential: () => false,
+    retryAfter: { next: () => 1 },
+    clock: systemClock,
+    random: seededRandom(1),
+    log,
+    metrics: createEdgeMetrics(metrics),
+    ...more,
+  })
+  return {
+    server,
+    admitted,
+    taken,
+    log,
+    metric: (name: string, labels?: Record<string, string>) => metricValue(metrics, name, labels),
+    refusals: () => log.withPhrase('device refused').map(({ facts }) => [facts.reason, facts.answer]),
+  }
+}
