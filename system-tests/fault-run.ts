@@ -56,7 +56,7 @@ export async function startRun(options: FaultRunOptions) {
   onTestFinished(() => fleet.close())
   const publisher = connectPublisher(plane.routerAddresses)
   onTestFinished(() => publisher.close())
-  await fleet.allConnected(20_000)
+  await fleet.allConnected(comeBackTimeoutMs)
   const deviceIds = fleet.devices.map(({ deviceId }) => deviceId)
   const run: Run = { plane, fleet, publisher }
   /** Time to live above 0 only: nothing of it may be lost. Stops with the test at the latest. */

@@ -8,6 +8,7 @@ import { Kafka, logLevel, Partitioners } from 'kafkajs'
 import { expect, inject, onTestFinished, test } from 'vitest'
 import { QueuedMessage } from '../gen/push/internal/v1/queue.ts'
 import {
+  comeBackTimeoutMs,
   expectAllDelivered,
   expectFewRefused,
   type FaultRun,
@@ -21,6 +22,8 @@ import type { Publisher } from './plane/publisher.ts'
 import { until, untilFinished, untilSettled } from './run.ts'
 import type { PublishedMessage } from './story.ts'
 
+/** How long something that goes on by itself may take to do so. */
+const goOnTimeoutMs = 60_000
 const priorities = ['HIGH', 'NORMAL', 'LOW'] as const
 
 /** Publishes one message under a key of its own to each device, through this router. */
@@ -46,7 +49,7 @@ async function repeatAll({ publisher }: FaultRun, router: number, messages: read
 
 /** As publishers do: a router that has just come back may not be found at once, and a keyed call is safe to repeat. */
 async function untilAccepted(publisher: Publisher, router: number, message: PublishedMessage): Promise<PublishedMessage> {
-  const giveUpAt = Date.now() + 20_000
+  const giveUpAt = Date.now() + goOnTimeoutMs
   for (;;) {
     const call = await publisher.repeat(router, message)
     if (call.answer !== undefined) return call
@@ -97,11 +100,11 @@ test(
     const third = await publishKeyed(started, 0, 'third')
     await leaving.restart()
     await untilServing(leaving.fact('address'))
-    await expect.poll(() => partitionCount(started, 1), { timeout: 30_000 }).toBeGreaterThan(0)
+    await expect.poll(() => partitionCount(started, 1), { timeout: goOnTimeoutMs }).toBeGreaterThan(0)
     for (const router of [0, 1]) await repeatAll(started, router, [...first, ...second, ...third])
     await untilSettled(run, settleTimeoutMs)
     for (const device of away) device.start()
-    await fleet.allConnected(20_000)
+    await fleet.allConnected(comeBackTimeoutMs)
     await untilFinished(run, settleTimeoutMs)
     await expectAllDelivered('repeats across a rebalance', run)
     await expectOneMessageEach(started, [...first, ...second, ...third])
@@ -120,7 +123,7 @@ test(
     for (const edge of plane.edges) edge.pause()
     const during = await publishKeyed(started, 0, 'during')
     const inFlight = () => Promise.all([plane.inFlight(0), plane.inFlight(1)])
-    await expect.poll(async () => (await inFlight()).reduce((sum, count) => sum + count, 0), { timeout: 10_000 }).toBe(60)
+    await expect.poll(async () => (await inFlight()).reduce((sum, count) => sum + count, 0), { timeout: 20_000 }).toBe(60)
     // Neither has told anything to a device. How the partitions are shared is the group's affair.
     const counts = await inFlight()
     const victim = nth(counts, 0) >= nth(counts, 1) ? 0 : 1
@@ -185,7 +188,7 @@ test(
     })
     await Promise.all([producer.connect(), admin.connect()])
     const loads = [load({ directShare: 0, pauseMs: 50 }), load({ directShare: 1, publisherCount: 4, pauseMs: 50 })]
-    expect(await until(() => publisher.published.length > 100, 20_000)).toBe(true)
+    expect(await until(() => publisher.published.length > 100, goOnTimeoutMs)).toBe(true)
 
     const batchCount = 10
     const batchSize = 30
@@ -199,18 +202,18 @@ test(
       for (let index = 0; index < batchSize; index++) origins.push(`${topic}:${partition}:${Number(answer?.baseOffset) + index}`)
       // Good ones lie between them.
       const sent = publisher.published.length
-      expect(await until(() => publisher.published.length > sent + 20, 20_000)).toBe(true)
+      expect(await until(() => publisher.published.length > sent + 20, goOnTimeoutMs)).toBe(true)
     }
     const deadLetters = () => plane.metricSum('routers', 'push_router_dead_letters_total')
-    await expect.poll(deadLetters, { timeout: settleTimeoutMs }).toBe(origins.length)
+    await expect.poll(deadLetters, { timeout: settleTimeoutMs }).toBeGreaterThanOrEqual(origins.length)
     await Promise.all(loads.map((one) => one.stop()))
     await untilSettled(run, settleTimeoutMs)
     await expectAllDelivered('a partition full of poison', run)
     expectFewRefused(publisher.published)
 
-    // Operators see each, where it was and why.
+    // Operators see each, where it was and why; one that was read again after a rebalance twice.
     const letters = await listDeadLetters(nth(plane.routerAddresses, 0))
-    expect(letters.map(({ origin }) => origin).sort()).toEqual(origins.sort())
+    expect([...new Set(letters.map(({ origin }) => origin))].sort()).toEqual(origins.sort())
     expect(letters.filter(({ reason, error }) => reason !== 'UNDECODABLE' || error === '')).toEqual([])
     // Nothing is left of the partition.
     const committed = async () => {
@@ -218,7 +221,7 @@ test(
       return group?.partitions.find((one) => one.partition === partition)?.offset
     }
     const end = (await admin.fetchTopicOffsets(topic)).find((one) => one.partition === partition)?.high
-    await expect.poll(committed, { timeout: 20_000 }).toBe(end)
+    await expect.poll(committed, { timeout: goOnTimeoutMs }).toBe(end)
   },
   testTimeoutMs,
 )

@@ -107,5 +107,8 @@ export const cassandraJvmArgs: readonly string[] = [
   '-Dcassandra.superuser_setup_delay_ms=500',
   '-Dcassandra.skip_wait_for_gossip_to_settle=0',
   '-Dcassandra.ring_delay_ms=1000',
+  // A node that was busy or not known yet when others changed the schema asks for it after this long, not after a minute.
+  '-Dcassandra.migration_delay_ms=1000',
+  '-Dcassandra.schema_pull_interval_ms=1000',
   '-Dcassandra.shutdown_announce_in_ms=0',
 ]
