@@ -60,3 +60,28 @@ test('origins are a comma list', () => {
   ])
   expect(originsOf(readEdgeConfig({}))).toEqual([])
 })
+
+test('an issuer of tokens is named with all that makes its tokens ours, and is asked over TLS', () => {
+  const jwks = { EDGE_AUTH: 'jwt-jwks' }
+  expect(problemsOf(jwks)).toEqual([
+    expect.stringContaining('EDGE_JWT_ISSUER'),
+    expect.stringContaining('EDGE_JWT_AUDIENCE'),
+    expect.stringContaining('EDGE_JWKS_URL'),
+  ])
+  const whole = { ...jwks, EDGE_JWT_ISSUER: 'https://id.example', EDGE_JWT_AUDIENCE: 'push' }
+  const withUrl = (url: string, more = {}) => problemsOf({ ...whole, EDGE_JWKS_URL: url, ...more })
+  for (const url of ['https://id.example/keys', 'http://127.0.0.1:9000/keys', 'http://localhost/keys', 'http://[::1]:1/'])
+    expect(withUrl(url), url).toEqual([])
+  for (const url of ['http://id.example/keys', 'id.example', 'file:///keys', 'https://user:pass@id.example/'])
+    expect(withUrl(url), url).toEqual([expect.not.stringContaining('pass@')])
+  expect(withUrl('http://id.example/keys', { EDGE_INSECURE: 'true' })).toEqual([])
+  expect(withUrl('https://id.example/', { EDGE_JWKS_TIMEOUT_MS: '5000' })).toHaveLength(1)
+  for (const algorithms of ['HS256', 'none', '', 'ES256,', 'es256'].filter(Boolean))
+    expect(withUrl('https://id.example/', { EDGE_JWT_ALGORITHMS: algorithms }), algorithms).toHaveLength(1)
+  const config = readEdgeConfig({ ...whole, EDGE_JWKS_URL: 'https://id.example/', EDGE_JWT_ALGORITHMS: 'EdDSA, ES256' })
+  expect(config.jwtAlgorithms).toEqual(['EdDSA', 'ES256'])
+})
+
+test('an identity module has to be named', () => {
+  expect(problemsOf({ EDGE_AUTH: 'module' })).toEqual([expect.stringContaining('EDGE_AUTH_MODULE')])
+})

@@ -14,7 +14,7 @@ import {
 } from '../service-kit/config.ts'
 import { isLoopback, parseHostPort } from '../service-kit/listen-address.ts'
 import { logLevels } from '../service-kit/log.ts'
-import { secretBytesMin } from './auth/jwt-hs256.ts'
+import { identityProblems, identitySettings } from './auth/identity-settings.ts'
 
 const hour = 3_600_000
 
@@ -59,27 +59,7 @@ export const edgeConfig = defineConfig(
       default: false,
       doc: 'Allows listen addresses that other machines can reach, though all traffic is plain text.',
     }),
-    auth: setting('EDGE_AUTH', oneOf(['dev', 'jwt-hs256']), {
-      default: 'dev',
-      doc: 'How devices are identified. dev believes everybody and works on loopback only.',
-    }),
-    jwtSecret: setting('EDGE_JWT_SECRET', text({ maxLength: 4_096 }), {
-      optional: true,
-      secret: true,
-      doc: `Secret shared with the issuer of tokens, at least ${secretBytesMin} bytes. Required for jwt-hs256.`,
-    }),
-    jwtIssuer: setting('EDGE_JWT_ISSUER', text({ maxLength: 256 }), {
-      optional: true,
-      doc: 'Required `iss` of tokens, when set.',
-    }),
-    jwtAudience: setting('EDGE_JWT_AUDIENCE', text({ maxLength: 256 }), {
-      optional: true,
-      doc: 'Required `aud` of tokens, when set.',
-    }),
-    credentialRefreshMinMs: setting('EDGE_CREDENTIAL_REFRESH_MIN_MS', milliseconds({ min: 0, max: hour }), {
-      default: 10_000,
-      doc: 'Least time between two new credentials that a device shows in its open session; sooner ones are answered by an error frame.',
-    }),
+    ...identitySettings,
     allowedOrigins: setting('EDGE_ALLOWED_ORIGINS', text({ maxLength: 4_096 }), {
       optional: true,
       doc: 'Comma list of origins whose pages may connect, each exactly as browsers send it. Unset: no page may.',
@@ -171,14 +151,7 @@ export const edgeConfig = defineConfig(
       ...exposed('EDGE_DEVICE_LISTEN_ADDRESS', config.deviceListenAddress, config.insecure),
       ...exposed('EDGE_METRICS_ADDRESS', config.metricsAddress, config.insecure),
       ...unreachable(config.listenAddress, config.advertiseAddress),
-      ...(config.auth === 'dev' && !isLoopback(config.deviceListenAddress)
-        ? [
-            `EDGE_AUTH is "dev", which believes everybody; with EDGE_DEVICE_LISTEN_ADDRESS "${config.deviceListenAddress}" use jwt-hs256`,
-          ]
-        : []),
-      ...(config.auth === 'jwt-hs256' && Buffer.byteLength(config.jwtSecret ?? '') < secretBytesMin
-        ? [`EDGE_JWT_SECRET must hold at least ${secretBytesMin} bytes for EDGE_AUTH "jwt-hs256"`]
-        : []),
+      ...identityProblems(config),
       ...(config.lifetimeJitterMs > config.lifetimeMs
         ? [`EDGE_LIFETIME_JITTER_MS is ${config.lifetimeJitterMs}, longer than EDGE_LIFETIME_MS with ${config.lifetimeMs}`]
         : []),

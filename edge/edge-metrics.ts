@@ -65,6 +65,18 @@ export function createEdgeMetrics(metrics: Metrics) {
       'Pongs and errors not sent because the device does not read',
       ['type'],
     ),
+    identityVerdicts: metrics.counter('push_edge_identity_verdicts_total', 'Credentials that were judged, by the verdict', [
+      'verdict',
+    ]),
+    jwksFetches: metrics.counter('push_edge_jwks_fetches_total', "Fetches of the token issuer's keys, by how they ended", [
+      'result',
+    ]),
+    jwksLookups: metrics.counter('push_edge_jwks_lookups_total', 'Keys that tokens named, by what was found', ['result']),
+    jwksKeys: metrics.gauge('push_edge_jwks_keys', 'Keys of the token issuer that are in force'),
+    jwksFetchTime: metrics.gauge(
+      'push_edge_jwks_fetch_time_seconds',
+      "When the token issuer's keys last came, in seconds since the epoch",
+    ),
     credentialRefreshes: metrics.counter(
       'push_edge_credential_refreshes_total',
       'New credentials shown by open sessions, by what became of them',

@@ -10,8 +10,7 @@ import type { Log } from '../service-kit/log.ts'
 import type { Metrics } from '../service-kit/metrics.ts'
 import { serveMetrics } from '../service-kit/metrics-server.ts'
 import type { Random } from '../service-kit/random.ts'
-import { devIdentity } from './auth/dev.ts'
-import { jwtIdentity } from './auth/jwt-hs256.ts'
+import { openIdentity } from './auth/open-identity.ts'
 import { AwaitedResults } from './awaited-results.ts'
 import { closeKinds } from './close-codes.ts'
 import { type EdgeConfig, originsOf } from './config.ts'
@@ -103,7 +102,8 @@ export async function startEdge(context: EdgeContext): Promise<RunningEdge> {
   const liveness = createLiveness(clock, edgeMetrics)
   closers.add('liveness', () => liveness.stop())
 
-  const identity = identityOf(config, clock)
+  const identity = await openIdentity({ config, ...shared })
+  closers.add('identity', () => identity.close())
   const sessions = new SessionTable()
   const drain = createDrain({ sessions, drainMs: config.drainMs, graceMs: config.drainGraceMs, clock, log })
   const host: SessionHost = {
@@ -232,11 +232,6 @@ export async function startEdge(context: EdgeContext): Promise<RunningEdge> {
 
   log.info('edge ready', { edge_id: edgeId, address: grpc.address, device_address: devices.address })
   return { edgeId, address: grpc.address, deviceAddress: devices.address }
-}
-
-function identityOf(config: EdgeConfig, clock: Clock) {
-  if (config.auth === 'dev') return devIdentity()
-  return jwtIdentity({ secret: config.jwtSecret ?? '', issuer: config.jwtIssuer, audience: config.jwtAudience, clock })
 }
 
 function sessionSettings(config: EdgeConfig): SessionSettings {

@@ -51,6 +51,21 @@ export function oneOf<const T extends string>(words: readonly [T, ...T[]]): Sett
   return { expected: `one of ${words.join(', ')}`, schema: picked(words), format: (value) => value }
 }
 
+/** One or more of these words, with commas between them. */
+export function list<const T extends string>(words: readonly [T, ...T[]]): SettingType<readonly T[]> {
+  const word = picked(words)
+  return {
+    expected: `a comma list of ${words.join(', ')}`,
+    schema: z.string().transform((typed, context) => {
+      const parsed = z.array(word).safeParse(typed.split(',').map((part) => part.trim()))
+      if (parsed.success) return parsed.data
+      context.addIssue({ code: 'custom', message: 'none of the words' })
+      return z.NEVER
+    }),
+    format: (value) => value.join(','),
+  }
+}
+
 /** Yes or no: `true`, `false`, `1`, `0`. */
 export function flag(): SettingType<boolean> {
   return {

@@ -1,8 +1,10 @@
 import { SignJWT, UnsecuredJWT } from 'jose'
 import { describe, expect, test } from 'vitest'
 import { SteeredClock } from '../../service-kit/testing/steered-clock.ts'
+import { tokenRules } from '../testing/tokens.ts'
 import { devIdentity } from './dev.ts'
-import { type JwtOptions, jwtIdentity } from './jwt-hs256.ts'
+import type { TokenRules } from './jwt.ts'
+import { hs256Identity } from './jwt-hs256.ts'
 
 describe('dev', () => {
   const header = (text: string) => devIdentity().authenticate({ text, from: 'header' })
@@ -36,11 +38,8 @@ describe('jwt-hs256', () => {
   const nowSeconds = clock.now() / 1_000
   const sign = (claims: Record<string, unknown>, key = secret, alg = 'HS256') =>
     new SignJWT(claims).setProtectedHeader({ alg }).sign(Buffer.from(key))
-  const judge = async (token: string, options: Partial<JwtOptions> = {}) =>
-    jwtIdentity({ secret, issuer: undefined, audience: undefined, clock, ...options }).authenticate({
-      text: token,
-      from: 'header',
-    })
+  const judge = async (token: string, rules: Partial<TokenRules> = {}) =>
+    hs256Identity(tokenRules(clock, rules), secret).authenticate({ text: token, from: 'header' })
   const claims = { sub: 'tv-1', account: 'anna', exp: nowSeconds + 60 }
 
   test('believes a good token until it expires', async () => {
@@ -84,12 +83,25 @@ describe('jwt-hs256', () => {
     expect(await judge(await sign({ ...claims, iss: 'issuer', aud: ['x', 'push'] }), expected)).toMatchObject({ ok: true })
   })
 
+  test('device and account are in the claims that the operator names', async () => {
+    const rules = { deviceClaim: 'device', accountClaim: 'https://issuer.example/account' }
+    const token = await sign({ sub: 'somebody', device: 'tv-9', [rules.accountClaim]: 'bert', account: 'x', exp: claims.exp })
+    expect(await judge(token, rules)).toMatchObject({ ok: true, deviceId: 'tv-9', accountId: 'bert' })
+    expect(await judge(await sign(claims), rules)).toMatchObject({ ok: false, detail: 'claim device does not hold' })
+  })
+
+  test('clocks may differ by what the operator says, and not by more', async () => {
+    const token = await sign({ ...claims, nbf: nowSeconds + 20, exp: nowSeconds + 60 })
+    expect(await judge(token)).toMatchObject({ ok: false, detail: 'claim nbf does not hold' })
+    expect(await judge(token, { clockSkewMs: 20_000 })).toMatchObject({ ok: true, expiresAtMs: clock.now() + 80_000 })
+  })
+
   test('what is told of a refused token holds nothing of it', async () => {
     const token = await sign({ ...claims, sub: 'secret/device' })
     expect(JSON.stringify(await judge(token))).not.toMatch(/secret|eyJ/)
   })
 
   test('a secret shorter than the hash is no secret', () => {
-    expect(() => jwtIdentity({ secret: 'short', issuer: undefined, audience: undefined, clock })).toThrow(RangeError)
+    expect(() => hs256Identity(tokenRules(clock), 'short')).toThrow(RangeError)
   })
 })
