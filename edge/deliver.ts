@@ -21,6 +21,8 @@ export const edgeIdMetadata = 'edge-id'
 /** As edges mint them. A registry takes no others: one wrong id would fail the removal of all in its batch. */
 const sessionIdPattern = /^[A-Za-z0-9_-]{22}$/
 const disconnectDetailMax = 100
+/** Sessions that are told in one tick that they all may have mail. */
+const pokeAllChunk = 256
 
 /** Serves routers. */
 export function createEdgeService(options: {
@@ -84,6 +86,17 @@ export function createEdgeService(options: {
     stream.poke({ pokeId, result: InboxReadyResult.NOT_CONNECTED })
   }
 
+  /** Lets all sessions flush, a chunk a tick, so that nobody else waits for it. How many do so at once is bounded where they call. */
+  const pokeAll = async () => {
+    let count = 0
+    for (const session of [...sessions.all()]) {
+      if (!session.closed) session.mail()
+      if (++count % pokeAllChunk === 0) await new Promise<void>((resolve) => setImmediate(resolve))
+    }
+    metrics.pokes.inc({ result: 'all' })
+    log.info('a router has lost count of its pokes; all sessions look into their inboxes', { session_count: count })
+  }
+
   const closeSession = (close: CloseSession): CloseSessionResult => {
     const { deviceId, sessionId, reason } = close
     const known = reason === CloseReason.SUPERSEDED || reason === CloseReason.DISCONNECTED
@@ -129,6 +142,12 @@ export function createEdgeService(options: {
         'poke',
         () => poke(ready, stream),
         () => stream.poke({ pokeId: ready.pokeId, result: InboxReadyResult.NOT_CONNECTED }),
+      )
+    }
+    for (const { pokeId } of request.inboxReadyAll) {
+      void pokeAll().then(
+        () => stream.poke({ pokeId, result: InboxReadyResult.ACCEPTED }),
+        (cause: unknown) => log.error('a poke of all sessions failed by a defect', { cause }),
       )
     }
     for (const delivery of request.deliveries) {

@@ -79,6 +79,27 @@ test('a poke for a session that is still registering is remembered, and answered
   expect(edge.plane.flushes).toMatchObject([{ sessionId }])
 })
 
+test('a poke of all sessions: each flushes, also one that is still registering', async ({ edge }) => {
+  await edge.start()
+  const first = await edge.open('dev:tv-1')
+  await edge.open('dev:tv-2')
+  const registered = Promise.withResolvers<void>()
+  edge.plane.onRegister = async (_session, insert) => {
+    await registered.promise
+    return insert()
+  }
+  const late = edge.connect('dev:tv-3')
+  await expect.poll(() => edge.plane.registers).toHaveLength(3)
+  const router = edge.router()
+  router.send({ inboxReadyAll: [{ pokeId: 5 }] })
+  await expect.poll(() => pokesOf(router)).toEqual([{ pokeId: 5, result: ACCEPTED }])
+  await expect.poll(() => edge.plane.flushes.map(({ deviceId }) => deviceId).sort()).toEqual(['tv-1', 'tv-2'])
+  expect(edge.plane.flushes).toContainEqual(expect.objectContaining({ sessionId: first.sessionId }))
+  registered.resolve()
+  await late.next('welcome')
+  await expect.poll(() => edge.plane.flushes.map(({ deviceId }) => deviceId).sort()).toEqual(['tv-1', 'tv-2', 'tv-3'])
+})
+
 test('a session that registers with the hint flushes, and repeats it when the router fails', async ({ edge }) => {
   await edge.start()
   edge.plane.inboxUntil = 1

@@ -319,6 +319,7 @@ test.for<[string, string]>([
   ['listen --device a --count 0', 'Expected a whole number of at least 1'],
   ['listen --device a --url http://x', 'http://x is no address to connect to; expected wss:// or ws://'],
   ['devices get', "missing required argument 'id'"],
+  ['devices list', "required option '--account <id>' not specified"],
   ['status', "missing required argument 'message-id'"],
   ['watch', "missing required argument 'message-id'"],
   ['watch m --timeout 2d', 'more than 0 and at most 24h'],
@@ -345,6 +346,7 @@ test.for([
   ['listen'],
   ['devices'],
   ['devices', 'get'],
+  ['devices', 'list'],
   ['edges'],
   ['edges', 'list'],
   ['dead-letters'],
@@ -393,6 +395,49 @@ test('devices get tells where a device is', async ({ service }) => {
   })
   const [line = ''] = (await run(['devices', 'get', 'tv', '--json', '--address', address])).stdout
   expect(JSON.parse(line)).toMatchObject({ device_id: 'tv', connected: true, edge_id: 'edge-1' })
+})
+
+test('devices list goes through all pages of an account', async ({ service }) => {
+  const tv = (deviceId: string, connected: boolean, accountId: string) => ({
+    deviceId,
+    connected,
+    edgeId: connected ? 'edge-1' : '',
+    sessionId: connected ? 's-1' : '',
+    accountId,
+    connectedTime: connected ? { seconds: 1_767_225_600, nanos: 0 } : undefined,
+    protocol: '',
+  })
+  const { address } = await service({
+    listAccountDevices: ({ accountId, pageToken }) =>
+      pageToken === ''
+        ? { devices: [tv('a', true, accountId)], nextPageToken: 'more' }
+        : { devices: [tv('b', true, 'other'), tv('c', false, '')], nextPageToken: '' },
+  })
+  expect(await run(['devices', 'list', '--account', 'family', '--address', address])).toEqual({
+    code: 0,
+    stdout: [
+      'DEVICE  CONNECTED  EDGE    SINCE                     ACCOUNT',
+      'a       yes        edge-1  2026-01-01T00:00:00.000Z  family',
+      'b       yes        edge-1  2026-01-01T00:00:00.000Z  other',
+      'c       no         -       -                         -',
+    ],
+    stderr: [],
+  })
+  const ran = await run(['devices', 'list', '--account', 'family', '--json', '--address', address])
+  expect(ran.stdout.map((line) => JSON.parse(line))).toMatchObject([
+    { device_id: 'a', connected: true, account_id: 'family' },
+    { device_id: 'b' },
+    { device_id: 'c', connected: false },
+  ])
+})
+
+test('devices list of an account that nobody has logged in to says so', async ({ service }) => {
+  const { address } = await service({ listAccountDevices: () => ({ devices: [], nextPageToken: '' }) })
+  expect(await run(['devices', 'list', '--account', 'family', '--address', address])).toEqual({
+    code: 0,
+    stdout: [],
+    stderr: ['no device has logged in to this account'],
+  })
 })
 
 test('devices get of a device that is not connected ends with 4', async ({ service }) => {

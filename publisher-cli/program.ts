@@ -5,6 +5,7 @@ import { addDeadLettersPurgeCommand } from './commands/dead-letters-purge.ts'
 import { addDeadLettersReplayCommand } from './commands/dead-letters-replay.ts'
 import { addDeadLettersShowCommand } from './commands/dead-letters-show.ts'
 import { addDevicesGetCommand } from './commands/devices-get.ts'
+import { addDevicesListCommand } from './commands/devices-list.ts'
 import { addEdgesListCommand } from './commands/edges-list.ts'
 import { addListenCommand } from './commands/listen.ts'
 import { addSendCommand } from './commands/send.ts'
@@ -67,7 +68,9 @@ function createProgram(context: CliContext): Command {
   addListenCommand(program, context)
   const group = (name: string, description: string, example: string) =>
     program.command(name).description(description).helpCommand(false).addHelpText('after', `\nExample:\n  push-cli ${example}`)
-  addDevicesGetCommand(group('devices', 'Looks at devices.', 'devices get my-tv'), context)
+  const devices = group('devices', 'Looks at devices.', 'devices get my-tv')
+  addDevicesGetCommand(devices, context)
+  addDevicesListCommand(devices, context)
   addEdgesListCommand(group('edges', 'Looks at edges.', 'edges list'), context)
   const deadLetters = group('dead-letters', 'Looks after messages that could not be delivered to anybody.', 'dead-letters list')
   addDeadLettersListCommand(deadLetters, context)

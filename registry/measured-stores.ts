@@ -35,6 +35,8 @@ export function measuredStores(stores: RegistryStores, clock: Clock, metrics: Me
       insert: measured('insert_session', sessions.insert),
       delete: measured('delete_session', sessions.delete),
       writeAccountDevice: measured('write_account_device', sessions.writeAccountDevice),
+      readAccountDevice: measured('read_account_device', sessions.readAccountDevice),
+      deleteAccountDevice: measured('delete_account_device', sessions.deleteAccountDevice),
       readAccountDevices: measured('read_account_devices', sessions.readAccountDevices),
       clockMicros: measured('read_clock', sessions.clockMicros),
       close: sessions.close,

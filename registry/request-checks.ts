@@ -3,6 +3,7 @@ import type { CountRequest, InboxEntry, ReadRequest, RemoveRequest, StoreRequest
 import type { QueuedMessage } from '../gen/push/internal/v1/queue.ts'
 import type { GetRequest, RecordRequest } from '../gen/push/internal/v1/receipts.ts'
 import type {
+  ForgetAccountDevicesRequest,
   ListEdgesRequest,
   LookupAccountRequest,
   LookupRequest,
@@ -148,6 +149,16 @@ export function checkUnregister({ sessions }: UnregisterRequest): void {
     bad.deviceId(session.deviceId, `sessions[${at}].device_id`)
     bad.sessionId(session.sessionId, `sessions[${at}].session_id`)
     bad.micros(session.epoch, `sessions[${at}].epoch`)
+  })
+  bad.throwIfAny()
+}
+
+export function checkForgetAccountDevices({ accountDevices }: ForgetAccountDevicesRequest): void {
+  const bad = new Violations()
+  bad.batch(accountDevices, 'account_devices')
+  accountDevices.forEach(({ accountId, deviceId }, at) => {
+    bad.matches(accountId, PUSH_ID_PATTERN, `account_devices[${at}].account_id`, '1 to 128 characters of [A-Za-z0-9._:~-]')
+    bad.deviceId(deviceId, `account_devices[${at}].device_id`)
   })
   bad.throwIfAny()
 }

@@ -9,6 +9,7 @@ import type { Log } from '../service-kit/log.ts'
 import type { Metrics } from '../service-kit/metrics.ts'
 import { serveMetrics } from '../service-kit/metrics-server.ts'
 import type { Random } from '../service-kit/random.ts'
+import { createAccountDevices } from './account-devices.ts'
 import { openCassandraStores } from './cassandra/stores.ts'
 import { contactPointsOf, type RegistryConfig } from './config.ts'
 import { createEdges } from './edges.ts'
@@ -61,6 +62,7 @@ export async function startRegistry(options: RegistryOptions): Promise<Registry>
   closers.add('edge leases', () => edges.close())
   await edges.readNow()
   const sessions = createSessions({ store: stores.sessions, edgeStateOf: edges.stateOf, limits, clock, log, metrics })
+  const accountDevices = createAccountDevices({ store: stores.sessions, limits, clock, metrics })
   const inbox = createInbox({
     store: stores.inbox,
     limits,
@@ -84,7 +86,7 @@ export async function startRegistry(options: RegistryOptions): Promise<Registry>
       ? { descriptorSet: descriptorSet(), services: services.map(({ fullName }) => fullName) }
       : undefined,
     services(server) {
-      server.add(RegistryServiceDefinition, createRegistryService(sessions, edges))
+      server.add(RegistryServiceDefinition, createRegistryService(sessions, accountDevices, edges))
       server.add(InboxServiceDefinition, inbox)
       server.add(ReceiptServiceDefinition, receipts)
     },

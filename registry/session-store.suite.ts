@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import type { SessionRow, SessionStore } from './session-store.ts'
+import { dayOf, type SessionRow, type SessionStore } from './session-store.ts'
 
 /** A store under test and what the suite must do behind its back. */
 export interface SessionStoreFixture {
@@ -25,6 +25,8 @@ export function sessionStoreSuite(name: string, open: () => Promise<SessionStore
     afterAll(() => fixture.close())
 
     const newDevice = () => `device-${++devices}`
+    /** The store's clock, in whole milliseconds. */
+    const nowMicros = async () => Math.floor((await store.clockMicros()) / 1000) * 1000
     const row = (deviceId: string, epoch: number, sessionId = 's1'): SessionRow => ({
       deviceId,
       epoch,
@@ -164,19 +166,43 @@ export function sessionStoreSuite(name: string, open: () => Promise<SessionStore
     })
 
     test('an account keeps each device once, with the last day written', async () => {
-      await store.writeAccountDevice('account-a', 'd1', 20_000)
-      await store.writeAccountDevice('account-a', 'd2', 20_000)
-      await store.writeAccountDevice('account-a', 'd1', 20_001)
-      await store.writeAccountDevice('account-b', 'd1', 20_000)
+      const now = await nowMicros()
+      const yesterday = now - 86_400_000_000
+      await store.writeAccountDevice('account-a', 'd1', yesterday)
+      await store.writeAccountDevice('account-a', 'd2', yesterday)
+      await store.writeAccountDevice('account-a', 'd1', now)
+      await store.writeAccountDevice('account-b', 'd1', yesterday)
       expect(await fixture.accountDevices('account-a')).toEqual([
-        { deviceId: 'd1', day: 20_001 },
-        { deviceId: 'd2', day: 20_000 },
+        { deviceId: 'd1', day: dayOf(now) },
+        { deviceId: 'd2', day: dayOf(yesterday) },
       ])
     })
 
+    test('of two notes of a device the later counts, whichever comes first', async () => {
+      const now = await nowMicros()
+      await store.writeAccountDevice('account-n', 'd', now)
+      await store.writeAccountDevice('account-n', 'd', now - 86_400_000_000)
+      expect(await store.readAccountDevice('account-n', 'd')).toBe(now)
+      expect(await store.readAccountDevice('account-n', 'e')).toBeUndefined()
+    })
+
+    test('a note is forgotten by its moment: a later one stays, and one that is written afterwards', async () => {
+      const now = await nowMicros()
+      await store.writeAccountDevice('account-f', 'd', now)
+      await store.writeAccountDevice('account-f', 'other', now)
+      await store.deleteAccountDevice('account-f', 'd', now - 1_000)
+      expect(await store.readAccountDevices('account-f', '', 10)).toEqual(['d', 'other'])
+      await store.deleteAccountDevice('account-f', 'd', now)
+      expect(await store.readAccountDevices('account-f', '', 10)).toEqual(['other'])
+      expect(await store.readAccountDevice('account-f', 'd')).toBeUndefined()
+      await store.writeAccountDevice('account-f', 'd', now + 1_000)
+      expect(await store.readAccountDevices('account-f', '', 10)).toEqual(['d', 'other'])
+    })
+
     test('the devices of an account come in order of their ids, page by page', async () => {
-      for (const deviceId of ['b', 'a', 'c', '_', 'B', '10', '9']) await store.writeAccountDevice('account-p', deviceId, 20_000)
-      await store.writeAccountDevice('account-q', 'd', 20_000)
+      for (const deviceId of ['b', 'a', 'c', '_', 'B', '10', '9'])
+        await store.writeAccountDevice('account-p', deviceId, await nowMicros())
+      await store.writeAccountDevice('account-q', 'd', await nowMicros())
       expect(await store.readAccountDevices('account-p', '', 3)).toEqual(['10', '9', 'B'])
       expect(await store.readAccountDevices('account-p', 'B', 3)).toEqual(['_', 'a', 'b'])
       expect(await store.readAccountDevices('account-p', 'b', 3)).toEqual(['c'])

@@ -4,6 +4,10 @@ export type { SessionRow }
 
 /** Most rows that one read of a device may ask for. */
 export const sessionReadLimitMax = 1000
+const dayMicros = 86_400_000_000
+
+/** The day of a moment in µs since 1970, in days since then. */
+export const dayOf = (micros: number): number => Math.floor(micros / dayMicros)
 
 /** Names one row. The epoch is also the timestamp that the row is written and deleted with. */
 export interface SessionRowKey {
@@ -40,8 +44,12 @@ export interface SessionStore {
   insert(row: SessionRow, ttlSeconds: number): Promise<void>
   /** Deletes the row with this key. A key that is not there is deleted all the same, so that a late insert stays dead. */
   delete(key: SessionRowKey): Promise<void>
-  /** Notes that a device has logged in to an account on a day (days since 1970). Kept for 90 days. */
-  writeAccountDevice(accountId: string, deviceId: string, day: number): Promise<void>
+  /** Notes that a device has logged in to an account at that moment, in µs since 1970. Of two notes the later counts. Kept for 90 days. */
+  writeAccountDevice(accountId: string, deviceId: string, noted: number): Promise<void>
+  /** When a device was last noted for an account, in µs since 1970, to the ms; undefined when it is not. */
+  readAccountDevice(accountId: string, deviceId: string): Promise<number | undefined>
+  /** Forgets that a device was noted for an account at that moment or before. A later note stays, also one that is written afterwards. */
+  deleteAccountDevice(accountId: string, deviceId: string, noted: number): Promise<void>
   /** Reads the ids of devices noted for an account, in order, from after this one on ('' for the first), at most `limit`. */
   readAccountDevices(accountId: string, after: string, limit: number): Promise<string[]>
   /** The store's wall clock in µs since 1970. */

@@ -5,7 +5,7 @@ import { metricValue } from '../service-kit/testing/metric-value.ts'
 import { recordingLog } from '../service-kit/testing/recording-log.ts'
 import { SteeredClock } from '../service-kit/testing/steered-clock.ts'
 import { createServiceLimits } from './service-limits.ts'
-import type { DevicePartition, SessionRow, SessionStore } from './session-store.ts'
+import { type DevicePartition, dayOf, type SessionRow, type SessionStore } from './session-store.ts'
 import { createSessions, type Sessions } from './sessions.ts'
 import { storeUnavailable } from './stores.ts'
 import { fullId, registerRequest } from './testing/test-registry.ts'
@@ -19,6 +19,8 @@ let sessions: Sessions
 let rows: SessionRow[]
 let written: string[]
 let accountDevices: string[]
+/** When each device was noted for each account. */
+let notes: Map<string, number>
 /** Devices for which the store fails, with what. */
 let trouble: Map<string, unknown>
 let running: number
@@ -32,6 +34,7 @@ beforeEach(() => {
   rows = []
   written = []
   accountDevices = []
+  notes = new Map()
   trouble = new Map()
   running = 0
   runningMost = 0
@@ -54,7 +57,17 @@ beforeEach(() => {
         written.push(`row ${row.sessionId.slice(0, 2)} for ${ttlSeconds} s`)
       }),
     delete: (key) => step(key.deviceId, () => void written.push(`delete ${key.deviceId} ${key.epoch}`)),
-    writeAccountDevice: (accountId, deviceId, day) => step(deviceId, () => void written.push(`account ${accountId} ${day}`)),
+    writeAccountDevice: (accountId, deviceId, noted) =>
+      step(deviceId, () => {
+        notes.set(`${accountId}/${deviceId}`, noted)
+        written.push(`account ${accountId} ${dayOf(noted)}`)
+      }),
+    readAccountDevice: (accountId, deviceId) => step(deviceId, () => notes.get(`${accountId}/${deviceId}`)),
+    deleteAccountDevice: (accountId, deviceId, noted) =>
+      step(deviceId, () => {
+        const key = `${accountId}/${deviceId}`
+        if ((notes.get(key) ?? 0) <= noted) notes.delete(key)
+      }),
     readAccountDevices: (accountId, after, limit) =>
       step(accountId, () => accountDevices.filter((deviceId) => deviceId > after).slice(0, limit)),
     clockMicros: async () => 0,

@@ -19,11 +19,10 @@ import { msFromDuration } from '../service-kit/time.ts'
 import { allOf, type CallScope, createItemErrors, eachOf } from './batches.ts'
 import { checkLookup, checkLookupAccount, checkRegister, checkUnregister, pageTokenAfter } from './request-checks.ts'
 import type { Work, WorkLimits } from './service-limits.ts'
-import { compareRows, type SessionRow, type SessionStore, sessionReadLimitMax } from './session-store.ts'
+import { compareRows, dayOf, type SessionRow, type SessionStore, sessionReadLimitMax } from './session-store.ts'
 
 /** Rows that a look-up returns of each device unless all are asked for. */
 const lookupRows = 3
-const dayMicros = 86_400_000_000
 
 /** What sessions are made with. */
 export interface SessionsOptions {
@@ -91,10 +90,13 @@ export function createSessions(options: SessionsOptions): Sessions {
       if (by !== undefined) return { $case: 'superseded', value: { by } }
     }
 
-    // Written before the session's row, so that a row of the same account and day shows that it has been.
-    const day = Math.floor(clock.nowMicros() / dayMicros)
-    const noted = newest?.accountId === accountId && Math.floor(newest.connectedTime / dayMicros) === day
-    if (accountId !== '' && !noted) await step(() => store.writeAccountDevice(accountId, deviceId, day))
+    // Written before the session's row, so that another session's row of the same account and day shows that it has been.
+    const note = () => step(() => store.writeAccountDevice(accountId, deviceId, clock.nowMicros()))
+    const noted =
+      newest?.accountId === accountId &&
+      newest.sessionId !== sessionId &&
+      dayOf(newest.connectedTime) === dayOf(clock.nowMicros())
+    if (accountId !== '' && !noted) await note()
 
     const epoch = Math.max(clock.nowMicros(), (newest?.epoch ?? 0) + 1)
     if (!Number.isSafeInteger(epoch))
@@ -104,6 +106,9 @@ export function createSessions(options: SessionsOptions): Sessions {
     await step(() => store.insert(row, ttlSeconds))
 
     const after = await step(() => readWhole(deviceId))
+    // The row that has shown it is gone, and the device may have been forgotten since (account-devices.ts).
+    const shown = after.rows.some((other) => other.sessionId === newest?.sessionId && other.epoch === newest.epoch)
+    if (accountId !== '' && noted && !shown) await note()
     const others = after.rows.filter((other) => other.sessionId !== sessionId)
     const mine = after.rows.filter((own) => own.sessionId === sessionId)
     const [top] = mine

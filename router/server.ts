@@ -25,6 +25,7 @@ import { createEdgeLinks } from './dispatch/edge-links.ts'
 import { createFlushes } from './dispatch/flush.ts'
 import { createInbox } from './dispatch/inbox.ts'
 import { createLateAnswers } from './dispatch/late-answers.ts'
+import { createLeftAccounts } from './dispatch/left-accounts.ts'
 import { createLookups } from './dispatch/lookups.ts'
 import { createOfflinePath } from './dispatch/offline-path.ts'
 import { createReceipts } from './dispatch/receipts.ts'
@@ -101,6 +102,7 @@ export async function startRouter(options: RouterOptions): Promise<Router> {
       }),
   })
   closers.add('edge links', () => links.close())
+  const leftAccounts = createLeftAccounts({ registry, metrics, callDeadlineMs: config.lookupDeadlineMs })
   const queue = openQueue(config, { ...parts, onFatal: options.onFatal })
   closers.add('queue', () => queue.close())
   const topics = topicNames(config.kafkaTopicPrefix)
@@ -114,6 +116,7 @@ export async function startRouter(options: RouterOptions): Promise<Router> {
     directory,
     recorder,
     lateAnswers,
+    leftAccounts,
     offlinePath: createOfflinePath({ ...parts, inbox, recorder, lookups, links, directory, pokeTimeoutMs }),
     limits: config,
   })
@@ -123,6 +126,7 @@ export async function startRouter(options: RouterOptions): Promise<Router> {
     inbox,
     recorder,
     links,
+    leftAccounts,
     deadLetter: dispatcher.deadLetter,
     ackTimeoutMs: config.ackTimeoutMs,
     flushesMax: config.flushesMax,
@@ -157,7 +161,7 @@ export async function startRouter(options: RouterOptions): Promise<Router> {
           streamInFlightMax: config.streamInFlightMax,
         }),
       )
-      server.add(DeviceServiceDefinition, createDevicesService(lookups))
+      server.add(DeviceServiceDefinition, createDevicesService({ lookups, registry, callDeadlineMs: config.lookupDeadlineMs }))
       server.add(
         OperationsServiceDefinition,
         createOperationsService({

@@ -130,6 +130,7 @@ export async function serveFakePlane(): Promise<FakePlane> {
       return state.onLookup(request, () => look(request))
     },
     lookupAccount: notHere,
+    forgetAccountDevices: notHere,
     listEdges: notHere,
     // biome-ignore lint/correctness/useYield: nobody watches here.
     async *watchEdges() {

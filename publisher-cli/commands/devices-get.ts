@@ -1,9 +1,10 @@
 import type { Command } from 'commander'
-import { type Device, DeviceServiceDefinition } from '../../gen/push/v1/devices.ts'
+import { DeviceServiceDefinition } from '../../gen/push/v1/devices.ts'
 import { addressOption, withService } from '../connection.ts'
 import type { CliContext } from '../context.ts'
+import { deviceStateFields } from '../device-state-fields.ts'
 import { ExitCode } from '../exit-codes.ts'
-import { isoTime, printable, table } from '../output.ts'
+import { printable, table } from '../output.ts'
 
 interface DevicesGetOptions {
   json?: boolean
@@ -40,7 +41,7 @@ function getDevice(id: string, options: DevicesGetOptions, context: CliContext):
       const call = { deadlineMs: timeoutMs, signal: context.interrupted }
       const { device } = await service.client(DeviceServiceDefinition).getDevice({ deviceId: id }, call)
       if (device === undefined) throw new Error('the service answered without a device')
-      const fields = fieldsOf(device)
+      const fields = deviceStateFields(device)
       if (options.json) output.data(JSON.stringify(fields))
       else for (const line of lines(fields)) output.data(line)
       return device.connected ? ExitCode.DONE : ExitCode.OFFLINE
@@ -50,19 +51,6 @@ function getDevice(id: string, options: DevicesGetOptions, context: CliContext):
         output.data(JSON.stringify({ device_id: id, error: { reason: failure.reason, message: failure.message } }))
     },
   )
-}
-
-function fieldsOf(device: Device) {
-  return {
-    device_id: device.deviceId,
-    connected: device.connected,
-    edge_id: device.edgeId || undefined,
-    session_id: device.sessionId || undefined,
-    account_id: device.accountId || undefined,
-    connected_time: isoTime(device.connectedTime),
-    protocol: device.protocol || undefined,
-    inbox_count: device.inboxCount,
-  }
 }
 
 function lines(fields: Record<string, unknown>): string[] {

@@ -1,4 +1,9 @@
-import type { GetDeviceRequest, GetDeviceResponse } from '../../gen/push/v1/devices.ts'
+import type {
+  GetDeviceRequest,
+  GetDeviceResponse,
+  ListAccountDevicesRequest,
+  ListAccountDevicesResponse,
+} from '../../gen/push/v1/devices.ts'
 import { DeviceServiceDefinition } from '../../gen/push/v1/devices.ts'
 import type {
   GetDeadLetterRequest,
@@ -42,6 +47,7 @@ export interface Answers {
   deviceCount?: number
   cancelMessage?: Answer<CancelMessageRequest, CancelMessageResponse>
   getDevice?: Answer<GetDeviceRequest, GetDeviceResponse>
+  listAccountDevices?: Answer<ListAccountDevicesRequest, ListAccountDevicesResponse>
   listEdges?: Answer<ListEdgesRequest, ListEdgesResponse>
   listDeadLetters?: Answer<ListDeadLettersRequest, ListDeadLettersResponse>
   getDeadLetter?: Answer<GetDeadLetterRequest, GetDeadLetterResponse>
@@ -81,7 +87,7 @@ export async function startTestService(answers: Answers) {
       })
       added.add(DeviceServiceDefinition, {
         getDevice: async (request) => (answers.getDevice ? answers.getDevice(request) : notYet()),
-        listAccountDevices: notYet,
+        listAccountDevices: async (request) => (answers.listAccountDevices ? answers.listAccountDevices(request) : notYet()),
       })
       added.add(OperationsServiceDefinition, {
         listEdges: async (request) => (answers.listEdges ? answers.listEdges(request) : notYet()),

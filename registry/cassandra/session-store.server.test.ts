@@ -48,7 +48,7 @@ test('a row is stamped with its epoch and lives for its time to live', async () 
 
 test('accounts keep devices for 90 days, and deletes of sessions are kept for three hours', async () => {
   const { stores, client, settings } = opened
-  await stores.sessions.writeAccountDevice('ttl', 'd1', 20_000)
+  await stores.sessions.writeAccountDevice('ttl', 'd1', systemClock.nowMicros())
   const account = await client.execute(
     `SELECT TTL(last_seen_day) AS ttl FROM ${settings.keyspace}.account_devices WHERE account_id = ?`,
     ['ttl'],

@@ -1,5 +1,5 @@
 import type { types } from 'cassandra-driver'
-import type { DevicePartition, SessionRow, SessionStore } from '../session-store.ts'
+import { type DevicePartition, dayOf, type SessionRow, type SessionStore } from '../session-store.ts'
 import type { RunStatement, Statement } from './statements.ts'
 import { readClockMicros } from './store-clock.ts'
 
@@ -24,8 +24,16 @@ export function createCassandraSessionStore(run: RunStatement, keyspace: string)
   }
   const noteAccount: Statement = {
     query: `INSERT INTO ${keyspace}.account_devices (account_id, device_id, last_seen_day) VALUES (?, ?, ?)
-            USING TTL ${accountDeviceTtlSeconds}`,
-    repeatable: false,
+            USING TIMESTAMP ? AND TTL ${accountDeviceTtlSeconds}`,
+    repeatable: true,
+  }
+  const noteOfAccount: Statement = {
+    query: `SELECT WRITETIME(last_seen_day) AS noted FROM ${keyspace}.account_devices WHERE account_id = ? AND device_id = ?`,
+    repeatable: true,
+  }
+  const forgetAccount: Statement = {
+    query: `DELETE FROM ${keyspace}.account_devices USING TIMESTAMP ? WHERE account_id = ? AND device_id = ?`,
+    repeatable: true,
   }
   const accountDevices: Statement = {
     query: `SELECT device_id FROM ${keyspace}.account_devices WHERE account_id = ? AND device_id > ? LIMIT ?`,
@@ -46,8 +54,15 @@ export function createCassandraSessionStore(run: RunStatement, keyspace: string)
       const epoch = BigInt(key.epoch)
       await run(remove, [epoch, key.deviceId, epoch, key.sessionId])
     },
-    async writeAccountDevice(accountId, deviceId, day) {
-      await run(noteAccount, [accountId, deviceId, day])
+    async writeAccountDevice(accountId, deviceId, noted) {
+      await run(noteAccount, [accountId, deviceId, dayOf(noted), BigInt(noted)])
+    },
+    async readAccountDevice(accountId, deviceId) {
+      const [row] = await run(noteOfAccount, [accountId, deviceId])
+      return row === undefined ? undefined : Number(row.get('noted'))
+    },
+    async deleteAccountDevice(accountId, deviceId, noted) {
+      await run(forgetAccount, [BigInt(noted), accountId, deviceId])
     },
     async readAccountDevices(accountId, after, limit) {
       return (await run(accountDevices, [accountId, after, limit])).map((row) => String(row.get('device_id')))

@@ -60,7 +60,7 @@ test('a late insert stays dead for three hours, and no longer', async () => {
 
 test('a device is forgotten by its account 90 days after it was last noted', async () => {
   const { clock, database, store } = open()
-  await store.writeAccountDevice('account-1', 'd1', 20_000)
+  await store.writeAccountDevice('account-1', 'd1', clock.nowMicros())
   await clock.advance(90 * 86_400_000 - 1)
   expect(await store.readAccountDevices('account-1', '', 10)).toEqual(['d1'])
   await clock.advance(1)

@@ -1,11 +1,14 @@
 import type { Clock } from '../../service-kit/clock.ts'
-import type { SessionRow, SessionStore } from '../session-store.ts'
+import { dayOf, type SessionRow, type SessionStore } from '../session-store.ts'
 import { storeUnavailable } from '../stores.ts'
 import type { SqliteDatabase } from './database.ts'
 
 /** How long a late insert of a deleted row stays dead: no longer than Cassandra keeps its tombstones. */
 export const tombstoneKeptMs = 3 * 3_600_000
 const accountDeviceKeptMs = 90 * 86_400_000
+
+/** A note's end tells when it was written: there is no column for it. */
+const noteEndsAt = (noted: number): number => Math.floor(noted / 1000) + accountDeviceKeptMs
 
 /** Sessions in a SQLite file. The clock decides when rows end. */
 export function createSqliteSessionStore(database: SqliteDatabase, clock: Clock): SessionStore {
@@ -29,8 +32,12 @@ export function createSqliteSessionStore(database: SqliteDatabase, clock: Clock)
   )
   const noteAccount = connection.prepare(
     `INSERT INTO account_devices VALUES (?, ?, ?, ?)
-     ON CONFLICT DO UPDATE SET last_seen_day = excluded.last_seen_day, ends_at = excluded.ends_at`,
+     ON CONFLICT DO UPDATE SET last_seen_day = max(last_seen_day, excluded.last_seen_day), ends_at = max(ends_at, excluded.ends_at)`,
   )
+  const noteOfAccount = connection.prepare(
+    'SELECT ends_at AS endsAt FROM account_devices WHERE account_id = ? AND device_id = ? AND ends_at > ?',
+  )
+  const forgetAccount = connection.prepare('DELETE FROM account_devices WHERE account_id = ? AND device_id = ? AND ends_at <= ?')
   const accountDevices = connection.prepare(
     'SELECT device_id FROM account_devices WHERE account_id = ? AND device_id > ? AND ends_at > ? ORDER BY device_id LIMIT ?',
   )
@@ -60,9 +67,22 @@ export function createSqliteSessionStore(database: SqliteDatabase, clock: Clock)
         bury.run(deviceId, epoch, sessionId, clock.now() + tombstoneKeptMs)
       })
     },
-    writeAccountDevice(accountId, deviceId, day) {
+    writeAccountDevice(accountId, deviceId, noted) {
       return database.write(() => {
-        noteAccount.run(accountId, deviceId, day, clock.now() + accountDeviceKeptMs)
+        noteAccount.run(accountId, deviceId, dayOf(noted), noteEndsAt(noted))
+      })
+    },
+    async readAccountDevice(accountId, deviceId) {
+      try {
+        const endsAt = noteOfAccount.get(accountId, deviceId, clock.now())?.endsAt
+        return typeof endsAt === 'number' ? (endsAt - accountDeviceKeptMs) * 1000 : undefined
+      } catch (cause) {
+        throw storeUnavailable(cause)
+      }
+    },
+    deleteAccountDevice(accountId, deviceId, noted) {
+      return database.write(() => {
+        forgetAccount.run(accountId, deviceId, noteEndsAt(noted))
       })
     },
     async readAccountDevices(accountId, after, limit) {

@@ -65,6 +65,8 @@ export function heldStore(store: SessionStore): HeldStore {
     },
     delete: (key) => pass('delete', () => store.delete(key)),
     writeAccountDevice: store.writeAccountDevice,
+    readAccountDevice: store.readAccountDevice,
+    deleteAccountDevice: store.deleteAccountDevice,
     readAccountDevices: store.readAccountDevices,
     clockMicros: store.clockMicros,
     close: async () => {},

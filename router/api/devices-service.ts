@@ -1,6 +1,8 @@
+import { InboxServiceDefinition } from '../../gen/push/internal/v1/inbox.ts'
 import { EdgeLeaseState, type SessionRoute } from '../../gen/push/internal/v1/registry.ts'
 import type { Device, DeviceServiceImplementation } from '../../gen/push/v1/devices.ts'
 import { PushError } from '../../service-kit/errors.ts'
+import type { GrpcConnection } from '../../service-kit/grpc-client.ts'
 import { isPushId } from '../../service-kit/ids.ts'
 import { timestampFromMicros } from '../../service-kit/time.ts'
 import type { Lookups } from '../dispatch/lookups.ts'
@@ -20,14 +22,33 @@ function requirePushId(field: string, id: string): void {
 const pageSizeDefault = 100
 const pageSizeMax = 1_000
 
+/** What answers about devices need. */
+export interface DevicesServiceOptions {
+  readonly lookups: Lookups
+  readonly registry: GrpcConnection
+  /** Deadline of one call to the registry in ms. */
+  readonly callDeadlineMs: number
+}
+
 /** Answers where devices are, from the registry and past the route cache. */
-export function createDevicesService(lookups: Lookups): DeviceServiceImplementation {
+export function createDevicesService({ lookups, registry, callDeadlineMs }: DevicesServiceOptions): DeviceServiceImplementation {
+  const inboxes = registry.client(InboxServiceDefinition)
+
+  /** Counting is the first thing that a busy registry refuses: where the device is can be said without it. */
+  async function inboxCount(deviceId: string): Promise<number | undefined> {
+    try {
+      return (await inboxes.count({ deviceId }, { deadlineMs: callDeadlineMs })).entryCount
+    } catch {
+      return undefined
+    }
+  }
+
   return {
     async getDevice({ deviceId }) {
       requireDeviceId(deviceId)
-      const { routes } = await lookups.find(deviceId, { fresh: true })
-      const device = describe(deviceId, routes)
-      if (device.sessionId === '')
+      const [{ routes }, count] = await Promise.all([lookups.find(deviceId, { fresh: true }), inboxCount(deviceId)])
+      const device = { ...describe(deviceId, routes), inboxCount: count }
+      if (device.sessionId === '' && !count)
         throw new PushError('DEVICE_UNKNOWN', `device ${deviceId} has no session`, { device_id: deviceId })
       return { device }
     },

@@ -701,6 +701,7 @@ describe('to an account', () => {
     }
     expect(bench.receipts.recorded.map(({ deviceId }) => deviceId).sort()).toEqual(['', 'd1', 'd2', 'd3', 'd4', 'd5'])
     expect(bench.receipts.recorded[0]).toMatchObject({ deviceId: '', deviceCount: 5 })
+    expect(bench.left).toEqual(['d4 has left a'])
     expect(bench.recorded().sort()).toEqual([
       'm ACCEPTED',
       'm ACKNOWLEDGED',

@@ -20,6 +20,7 @@ import type { EdgeLinks } from './edge-links.ts'
 import { Flight, type FlightContext } from './flight.ts'
 import { type Boarding, Lanes } from './lanes.ts'
 import type { LateAnswers } from './late-answers.ts'
+import type { LeftAccounts } from './left-accounts.ts'
 import type { Lookups } from './lookups.ts'
 import type { OfflinePath } from './offline-path.ts'
 import type { Origin } from './outcomes.ts'
@@ -52,6 +53,7 @@ export interface DispatcherOptions {
   readonly offlinePath: OfflinePath
   readonly recorder: StateRecorder
   readonly lateAnswers: LateAnswers
+  readonly leftAccounts: LeftAccounts
   readonly limits: DispatchLimits
   readonly clock: Clock
   readonly random: Random
@@ -175,6 +177,9 @@ export function createDispatcher(options: DispatcherOptions): Dispatcher {
     settled.inc({ origin: flight.origin, state: facts.state, reason: facts.reason })
     if (isGoodEnd(state)) log.debug('message settled', facts)
     else log.info('message settled', facts)
+    const target = flight.message.message?.target
+    if (reason === StateReason.ACCOUNT_MISMATCH && target?.$case === 'accountId')
+      options.leftAccounts.tell(target.value, flight.deviceId)
     wakeIfSettled()
   }
 

@@ -15,9 +15,10 @@ import { type GrpcServer, serveGrpc } from '../../service-kit/grpc-server.ts'
 import { silentLog } from '../../service-kit/log.ts'
 import { createMetrics } from '../../service-kit/metrics.ts'
 import { systemRandom } from '../../service-kit/random.ts'
+import { metricValue } from '../../service-kit/testing/metric-value.ts'
 import { SteeredClock } from '../../service-kit/testing/steered-clock.ts'
 import { buildDelivery } from './delivery.ts'
-import { EdgeLink } from './edge-link.ts'
+import { EdgeLink, owedCountMax } from './edge-link.ts'
 import { createEdgeLinks } from './edge-links.ts'
 import { defaultLinkLimits, type EdgeLinkLimits, type LinkDelivery } from './link.ts'
 import { emptyMessage } from './testing/dispatch-bench.ts'
@@ -332,6 +333,50 @@ test('a poke is answered; an owed one goes out when a stream opens again', async
   await expect.poll(() => link.state).toBe('down')
   link.owePoke({ deviceId: 'd', sessionId: 's2' })
   await expect.poll(() => pokes).toEqual(['s1', 's2'])
+})
+
+test('with more owed pokes than are remembered, one poke of all sessions takes their place, and is repeated until it is answered', async () => {
+  const edge = new ScriptedEdge()
+  const named: string[] = []
+  let ofAll = 0
+  edge.answer = (request) => {
+    named.push(...request.inboxReady.map(({ sessionId }) => sessionId))
+    ofAll += request.inboxReadyAll.length
+    return {
+      outcomes: [],
+      inboxReadyAnswers: [...request.inboxReady, ...(ofAll > 1 ? request.inboxReadyAll : [])].map(({ pokeId }) => ({
+        pokeId,
+        result: InboxReadyResult.ACCEPTED,
+      })),
+      closeSessionAnswers: [],
+    }
+  }
+  const metrics = createMetrics()
+  const link = new EdgeLink({ ...parts, metrics, edgeId: 'e1', address: await edge.listen(), limits: defaultLinkLimits })
+  opened.push(() => link.close())
+  // All in one tick: no stream is open before the last of them.
+  for (let n = 0; n <= owedCountMax; n++) link.owePoke({ deviceId: `d${n}`, sessionId: `s${n}` })
+  link.owePoke({ deviceId: 'one more', sessionId: 'is for all as well' })
+  await expect.poll(() => ofAll, { timeout: 10_000 }).toBe(1)
+  // Nobody has answered it when the stream breaks.
+  edge.breakStreams()
+  link.owePoke({ deviceId: 'd', sessionId: 'by its name again' })
+  await expect.poll(() => ofAll, { timeout: 10_000 }).toBe(2)
+  await link.poke({ deviceId: 'd', sessionId: 'last' }, 10_000)
+  expect(named.filter((sessionId) => sessionId !== 'by its name again')).toEqual(['last'])
+  expect(ofAll).toBe(2)
+  expect(await metricValue(metrics, 'push_router_owed_pokes_full_total')).toBe(1)
+})
+
+test('a link that is closed owes nothing any more', async () => {
+  const edge = new ScriptedEdge()
+  edge.answer = () => undefined
+  const link = linkTo(await edge.listen())
+  link.owePoke({ deviceId: 'd', sessionId: 's' })
+  await expect.poll(() => edge.frames, { timeout: 10_000 }).toHaveLength(1)
+  link.close()
+  link.owePoke({ deviceId: 'd', sessionId: 's' })
+  await expect.poll(() => link.state, { timeout: 10_000 }).toBe('idle')
 })
 
 test('an owed poke to an edge that is gone is forgotten', async () => {

@@ -34,8 +34,8 @@ export interface EdgeLinkOptions {
 /** Deliveries in one frame: more saves nothing and adds latency. */
 const frameCountMax = 64
 const frameBytesMax = 256 * 1024
-/** Owed pokes that an edge may have. */
-const owedCountMax = 65_536
+/** Owed pokes that an edge may have. Above it all its sessions are poked. */
+export const owedCountMax = 65_536
 /** How long an owed poke waits for its answer, in ms, before it is owed again. */
 const owedPokeTimeoutMs = 15_000
 
@@ -78,8 +78,10 @@ export class EdgeLink implements Link {
   readonly #asks: LinkAsks
   /** Sessions whose poke is owed, by session id. */
   readonly #owed = new Map<string, SessionName>()
+  /** There were too many: all sessions of the edge are owed one. */
+  #owesAll = false
   #owedTimer: Timer | undefined
-  readonly #owedDropped
+  readonly #owedAll
   readonly #streamEnds
   #connection: GrpcConnection | undefined
   #state: LinkState = 'idle'
@@ -90,6 +92,7 @@ export class EdgeLink implements Link {
   #lastTraffic = 0
   #stream: Stream | undefined
   #ending = false
+  #closed = false
 
   constructor(options: EdgeLinkOptions) {
     this.edgeId = options.edgeId
@@ -105,9 +108,9 @@ export class EdgeLink implements Link {
         this.#silent = true
       },
     })
-    this.#owedDropped = options.metrics.counter(
-      'push_router_owed_pokes_dropped_total',
-      'Owed pokes forgotten because an edge had too many; the session finds its mail by itself, minutes later',
+    this.#owedAll = options.metrics.counter(
+      'push_router_owed_pokes_full_total',
+      'Times that an edge had too many owed pokes, and all its sessions were to look into their inboxes instead',
     )
     this.#streamEnds = options.metrics.counter('push_router_edge_stream_ends_total', 'Streams to edges that ended, by cause', [
       'cause',
@@ -151,21 +154,48 @@ export class EdgeLink implements Link {
     return answer
   }
 
+  get #owes(): boolean {
+    return this.#owesAll || this.#owed.size > 0
+  }
+
   owePoke(session: SessionName): void {
-    if (this.#state === 'gone') return
-    this.#owed.set(session.sessionId, session)
+    if (this.#state === 'gone' || this.#closed) return
+    // What is still to be sent to all is for this one as well.
+    if (!this.#owesAll) this.#owed.set(session.sessionId, session)
     if (this.#owed.size > owedCountMax) {
-      const oldest = this.#owed.keys().next().value
-      if (oldest !== undefined) this.#owed.delete(oldest)
-      this.#owedDropped.inc()
+      this.#owedAll.inc()
+      this.#oweAll()
     }
     this.#payOwed()
   }
 
+  #oweAll(): void {
+    this.#owesAll = true
+    this.#owed.clear()
+  }
+
+  #pokeAll(): void {
+    this.#owesAll = false
+    const pokeId = ++this.#lastId
+    const answer = this.#asks.add<InboxReadyResult>(pokeId, { pokeAll: { pokeId } }, owedPokeTimeoutMs)
+    void answer.then((heard) => {
+      if (heard !== 'unanswered' || this.#state === 'gone' || this.#closed) return
+      this.#oweAll()
+      this.#payOwed()
+    })
+    this.#nudge()
+  }
+
+  #forgetOwed(): void {
+    this.#owed.clear()
+    this.#owesAll = false
+  }
+
   /** Sends the owed pokes when a stream is open; else sees to it that one is opened when the back-off is over. */
   #payOwed(): void {
-    if (this.#owed.size === 0 || this.#state === 'gone') return
+    if (!this.#owes || this.#state === 'gone') return
     if (this.#state === 'open') {
+      if (this.#owesAll) this.#pokeAll()
       for (const session of this.#owed.values()) {
         this.#owed.delete(session.sessionId)
         // An answer of either kind pays it: a session that has ended leaves the mail to the one that registers next, which sees the hint.
@@ -179,7 +209,7 @@ export class EdgeLink implements Link {
     const waitMs = this.#state === 'down' ? Math.max(0, this.#retryAt - this.#options.clock.monotonic()) + 1 : 1
     this.#owedTimer = this.#options.clock.after(waitMs, () => {
       this.#owedTimer = undefined
-      if (this.#owed.size > 0 && (this.#state === 'idle' || this.#state === 'down')) this.#open()
+      if (this.#owes && (this.#state === 'idle' || this.#state === 'down')) this.#open()
     })
   }
 
@@ -189,7 +219,8 @@ export class EdgeLink implements Link {
     this.#idleTimer?.cancel()
     this.#owedTimer?.cancel()
     this.#owedTimer = undefined
-    this.#owed.clear()
+    this.#closed = true
+    this.#forgetOwed()
     this.#stream?.end()
     this.#loseAll('unreachable')
     this.#disconnect()
@@ -282,7 +313,7 @@ export class EdgeLink implements Link {
       this.#retryAt = clock.monotonic() + this.#backoff.next()
     }
     if (this.#state !== 'idle' || this.#ending) this.#disconnect()
-    if (gone) this.#owed.clear()
+    if (gone) this.#forgetOwed()
     this.#loseAll(gone ? 'gone' : 'unreachable')
     this.#payOwed()
   }
@@ -309,6 +340,7 @@ export class EdgeLink implements Link {
       deliveries: this.#deliveries.takeSendable(frameCountMax, frameBytesMax),
       inboxReady: asks.flatMap((frame) => ('poke' in frame ? [frame.poke] : [])),
       closeSessions: asks.flatMap((frame) => ('close' in frame ? [frame.close] : [])),
+      inboxReadyAll: asks.flatMap((frame) => ('pokeAll' in frame ? [frame.pokeAll] : [])),
     }
   }
 

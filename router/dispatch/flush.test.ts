@@ -25,6 +25,7 @@ function flushBench() {
     },
     recorder: bench.recorder,
     links: bench.links,
+    leftAccounts: { tell: (accountId, deviceId) => bench.left.push(`${deviceId} has left ${accountId}`) },
     deadLetter: async (entry) => {
       deadLetters.push(entry.message?.messageId ?? '')
     },
@@ -85,6 +86,17 @@ test('entries go out in order and are removed one by one, each at its own accept
   expect(bench.removed.map(({ acceptTime }) => acceptTime)).toEqual([times[1], times[0]])
   expect(flush.said.at(-1)).toEqual(end(FlushResult.EMPTY, 2))
   expect(bench.recorded()).toEqual(['m2 ACKNOWLEDGED', 'm1 FAILED NACKED'])
+})
+
+test('a device that has left the account of an entry is told to the registry', async () => {
+  const bench = flushBench()
+  bench.put('m', { target: { $case: 'accountId', value: 'a' } })
+  const flush = bench.start()
+  await settle()
+  bench.link('e1').say('m', OutcomeKind.ACCOUNT_MISMATCH)
+  await flush.done
+  expect(bench.recorded()).toEqual(['m DROPPED ACCOUNT_MISMATCH'])
+  expect(bench.left).toEqual(['d has left a'])
 })
 
 test('a written entry that is not answered in time stays, and the flush says that it waits', async () => {

@@ -9,6 +9,7 @@ import type { Metrics } from '../../service-kit/metrics.ts'
 import { buildDelivery } from './delivery.ts'
 import type { EdgeLinks } from './edge-links.ts'
 import type { Inbox } from './inbox.ts'
+import type { LeftAccounts } from './left-accounts.ts'
 import { eventOf } from './outcome-events.ts'
 import { type DispatchEvent, nextInboxStep } from './outcomes.ts'
 import type { Hops } from './settlement.ts'
@@ -30,6 +31,7 @@ export interface FlushesOptions {
   readonly inbox: Inbox
   readonly recorder: StateRecorder
   readonly links: EdgeLinks
+  readonly leftAccounts: LeftAccounts
   readonly deadLetter: (entry: InboxEntry, reason: StateReason, detail: string) => Promise<void>
   readonly clock: Clock
   readonly log: Log
@@ -67,6 +69,9 @@ export function createFlushes(options: FlushesOptions): Flushes {
     } catch {
       return FlushStop.ROUTER
     }
+    const target = message.message?.target
+    if (reached.reason === StateReason.ACCOUNT_MISMATCH && target?.$case === 'accountId')
+      options.leftAccounts.tell(target.value, deviceId)
     const facts = { state: stateName(reached.state), reason: reasonName(reached.reason) }
     entries.inc(facts)
     const line = { message_id: message.messageId, device_id: deviceId, origin: 'inbox', edge_id: reached.edgeId ?? '', ...facts }

@@ -1,8 +1,8 @@
-import type { CloseSession, InboxReady } from '../../gen/push/internal/v1/edge.ts'
+import type { CloseSession, InboxReady, InboxReadyAll } from '../../gen/push/internal/v1/edge.ts'
 import type { Clock, Timer } from '../../service-kit/clock.ts'
 
-/** What is asked: that a session closes, or that it looks into its inbox. */
-export type AskFrame = { readonly close: CloseSession } | { readonly poke: InboxReady }
+/** What is asked: that a session closes, that it looks into its inbox, or that all do. */
+export type AskFrame = { readonly close: CloseSession } | { readonly poke: InboxReady } | { readonly pokeAll: InboxReadyAll }
 
 interface Ask {
   readonly frame: AskFrame

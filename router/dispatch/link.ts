@@ -52,7 +52,10 @@ export interface Link {
   closeSession(request: Omit<CloseSession, 'closeId'>, timeoutMs: number): Promise<CloseAnswer>
   /** Tells a session that messages wait in its device's inbox. Never refused by the link's cap, never rejects. */
   poke(session: SessionName, timeoutMs: number): Promise<PokeAnswer>
-  /** Remembers a poke that was not answered: it goes first when a stream opens again, and is dropped when the edge is gone. */
+  /**
+   * Remembers a poke that was not answered: it goes first when a stream opens again, and is dropped when the edge is gone. With more of them than are
+   * remembered, the edge is asked to let all its sessions look.
+   */
   owePoke(session: SessionName): void
   /** False from the moment at which the edge has left something unanswered, or no stream could be opened, until it says something again. */
   readonly answering: boolean

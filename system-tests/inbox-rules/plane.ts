@@ -149,11 +149,13 @@ export class InboxPlane {
       lookups: offlineLookups,
       pokeTimeoutMs: farAwayMs,
     })
+    const leftAccounts = { tell: () => unexpected('a device has left its account') }
     const dispatcher = createDispatcher({
       ...{ cache, lookups, links, directory, recorder, offlinePath, ...context },
       queue: { publishDeadLetter: () => unexpected('a message is undeliverable') },
       topicOf: (lane) => lane,
       lateAnswers: { take: () => unexpected('an answer is late'), takeSoon: () => unexpected('an answer is late') },
+      leftAccounts,
       limits: {
         holdTimeMs: farAwayMs,
         ackTimeoutMs: farAwayMs,
@@ -164,7 +166,7 @@ export class InboxPlane {
     })
     const { deadLetter } = dispatcher
     const flushes = createFlushes({
-      ...{ inbox, recorder, links, deadLetter, ...context },
+      ...{ inbox, recorder, links, leftAccounts, deadLetter, ...context },
       ackTimeoutMs: farAwayMs,
       flushesMax: 100,
     })

@@ -1,7 +1,7 @@
 import type { EdgeRecord, EdgeStore } from '../../registry/edge-store.ts'
 import { type InboxRow, type InboxRowKey, type InboxStore, inboxReadLimitMax } from '../../registry/inbox-store.ts'
 import type { ReceiptRow, ReceiptRowKey, ReceiptStore } from '../../registry/receipt-store.ts'
-import { compareRows, type SessionRow, type SessionRowKey, type SessionStore } from '../../registry/session-store.ts'
+import { compareRows, dayOf, type SessionRow, type SessionRowKey, type SessionStore } from '../../registry/session-store.ts'
 
 /** A value that ends by itself. */
 interface Kept<T> {
@@ -20,8 +20,15 @@ interface Device {
   readonly dead: Map<string, Kept<true>>
 }
 
+/** Devices of an account: when each was noted, and up to which moment a note is dead. */
+interface Account {
+  readonly notes: Map<string, Kept<number>>
+  readonly dead: Map<string, Kept<number>>
+}
+
 const tombstoneKeptMs = 3 * 3_600_000
 const accountDeviceKeptMs = 90 * 86_400_000
+const accountTombstoneKeptMs = 10 * 86_400_000
 
 /**
  * The tables of a cluster in memory, with the meaning that Cassandra gives them: rows are written and deleted at a time stamp of their own, end by
@@ -31,7 +38,7 @@ export class ClusterStore {
   readonly #nowMs: () => number
   readonly #devices = new Map<string, Device>()
   readonly #hints = new Map<string, Kept<number>>()
-  readonly #accounts = new Map<string, Map<string, Kept<number>>>()
+  readonly #accounts = new Map<string, Account>()
   readonly #edges = new Map<string, Kept<EdgeRecord>>()
   readonly #inboxes = new Map<string, Inbox>()
   readonly #receipts = new Map<string, Map<string, Kept<ReceiptRow>>>()
@@ -65,10 +72,17 @@ export class ClusterStore {
       rows.delete(keyOf(key))
       dead.set(keyOf(key), { value: true, endsAt: this.#nowMs() + tombstoneKeptMs })
     },
-    writeAccountDevice: async (accountId, deviceId, day) => {
-      const devices = this.#accounts.get(accountId) ?? new Map<string, Kept<number>>()
-      this.#accounts.set(accountId, devices)
-      devices.set(deviceId, { value: day, endsAt: this.#nowMs() + accountDeviceKeptMs })
+    writeAccountDevice: async (accountId, deviceId, noted) => {
+      const { notes, dead } = this.#account(accountId)
+      if (noted <= (this.#living(dead.get(deviceId)) ?? 0) || noted < (this.#living(notes.get(deviceId)) ?? 0)) return
+      notes.set(deviceId, { value: noted, endsAt: this.#nowMs() + accountDeviceKeptMs })
+    },
+    readAccountDevice: async (accountId, deviceId) => this.#living(this.#account(accountId).notes.get(deviceId)),
+    deleteAccountDevice: async (accountId, deviceId, noted) => {
+      const { notes, dead } = this.#account(accountId)
+      if ((notes.get(deviceId)?.value ?? 0) <= noted) notes.delete(deviceId)
+      const deadUpTo = Math.max(noted, this.#living(dead.get(deviceId)) ?? 0)
+      dead.set(deviceId, { value: deadUpTo, endsAt: this.#nowMs() + accountTombstoneKeptMs })
     },
     readAccountDevices: async (accountId, after, limit) =>
       this.accountDevices(accountId)
@@ -149,9 +163,9 @@ export class ClusterStore {
 
   /** Devices noted for an account, by id. */
   accountDevices(accountId: string): { deviceId: string; day: number }[] {
-    return [...(this.#accounts.get(accountId)?.entries() ?? [])]
+    return [...this.#account(accountId).notes.entries()]
       .filter(([, kept]) => this.#lives(kept))
-      .map(([deviceId, { value }]) => ({ deviceId, day: value }))
+      .map(([deviceId, { value }]) => ({ deviceId, day: dayOf(value) }))
       .sort((a, b) => (a.deviceId < b.deviceId ? -1 : 1))
   }
 
@@ -163,6 +177,12 @@ export class ClusterStore {
   #row(rows: Inbox['rows'], messageId: string): Kept<InboxRow> | undefined {
     const row = rows.get(messageId)
     return row !== undefined && this.#lives(row) ? row : undefined
+  }
+
+  #account(accountId: string): Account {
+    const account = this.#accounts.get(accountId) ?? { notes: new Map(), dead: new Map() }
+    this.#accounts.set(accountId, account)
+    return account
   }
 
   #device(deviceId: string): Device {

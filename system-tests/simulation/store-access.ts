@@ -54,6 +54,8 @@ export function storesOf(process: SimulatedProcess, cluster: ClusterStore, fateO
       insert: step('insert session', sessions.insert),
       delete: step('delete session', sessions.delete),
       writeAccountDevice: step('write account device', sessions.writeAccountDevice),
+      readAccountDevice: step('read account device', sessions.readAccountDevice),
+      deleteAccountDevice: step('delete account device', sessions.deleteAccountDevice),
       readAccountDevices: step('read account devices', sessions.readAccountDevices),
       clockMicros: step('read clock', sessions.clockMicros),
       close,

@@ -45,7 +45,7 @@ export interface Device {
     | undefined;
   /** How the session's frames travel: its subprotocol, for instance `push.v1.json`; `push.v1.sse` for an event stream. */
   protocol: string;
-  /** How many messages wait in its inbox. Unset in this version. */
+  /** How many messages wait in its inbox. Unset where that cannot be read now, and in lists. */
   inboxCount?: number | undefined;
 }
 

@@ -229,6 +229,7 @@ export function dispatchBench(limits: Partial<DispatchLimits> = {}) {
   }
   const receipts = { recorded: [] as Receipt[], fails: 0 }
   const late: LateAnswer[] = []
+  const left: string[] = []
   const steps: string[] = []
   const inbox: Inbox = {
     async store(entry) {
@@ -268,6 +269,7 @@ export function dispatchBench(limits: Partial<DispatchLimits> = {}) {
       },
       takeSoon: (answer) => late.push(answer),
     },
+    leftAccounts: { tell: (accountId, deviceId) => left.push(`${deviceId} has left ${accountId}`) },
     offlinePath: createOfflinePath({
       inbox,
       recorder,
@@ -361,6 +363,7 @@ export function dispatchBench(limits: Partial<DispatchLimits> = {}) {
     links: edgeLinks,
     receipts,
     late,
+    left,
     /** The order of what the offline path did. */
     steps,
     /** What was recorded, as `id STATE REASON`, in order. */

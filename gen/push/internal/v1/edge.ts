@@ -132,6 +132,8 @@ export interface DeliverRequest {
   inboxReady: InboxReady[];
   /** Sessions to close. */
   closeSessions: CloseSession[];
+  /** Inboxes of all sessions to look into, at most one a batch. */
+  inboxReadyAll: InboxReadyAll[];
 }
 
 /** One message for one session. */
@@ -186,6 +188,12 @@ export interface InboxReady {
   deviceId: string;
   /** The session meant; no other takes its place. */
   sessionId: string;
+}
+
+/** Messages wait in the inboxes of more sessions than can be named: all of this edge shall flush theirs, also those that are registering. */
+export interface InboxReadyAll {
+  /** The answer carries it, among `inbox_ready_answers`: ACCEPTED as soon as every session knows of it. */
+  pokeId: number;
 }
 
 /** A session shall close. */
@@ -291,7 +299,7 @@ export interface ProbeResponse {
 }
 
 function createBaseDeliverRequest(): DeliverRequest {
-  return { deliveries: [], inboxReady: [], closeSessions: [] };
+  return { deliveries: [], inboxReady: [], closeSessions: [], inboxReadyAll: [] };
 }
 
 export const DeliverRequest: MessageFns<DeliverRequest> = {
@@ -304,6 +312,9 @@ export const DeliverRequest: MessageFns<DeliverRequest> = {
     }
     for (const v of message.closeSessions) {
       CloseSession.encode(v!, writer.uint32(26).fork()).join();
+    }
+    for (const v of message.inboxReadyAll) {
+      InboxReadyAll.encode(v!, writer.uint32(34).fork()).join();
     }
     return writer;
   },
@@ -345,6 +356,14 @@ export const DeliverRequest: MessageFns<DeliverRequest> = {
             message.closeSessions.push(CloseSession.decode(reader, reader.uint32()));
             continue;
           }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.inboxReadyAll.push(InboxReadyAll.decode(reader, reader.uint32()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -365,6 +384,7 @@ export const DeliverRequest: MessageFns<DeliverRequest> = {
     message.deliveries = object.deliveries?.map((e) => Delivery.fromPartial(e)) || [];
     message.inboxReady = object.inboxReady?.map((e) => InboxReady.fromPartial(e)) || [];
     message.closeSessions = object.closeSessions?.map((e) => CloseSession.fromPartial(e)) || [];
+    message.inboxReadyAll = object.inboxReadyAll?.map((e) => InboxReadyAll.fromPartial(e)) || [];
     return message;
   },
 };
@@ -750,6 +770,61 @@ export const InboxReady: MessageFns<InboxReady> = {
     message.pokeId = object.pokeId ?? 0;
     message.deviceId = object.deviceId ?? "";
     message.sessionId = object.sessionId ?? "";
+    return message;
+  },
+};
+
+function createBaseInboxReadyAll(): InboxReadyAll {
+  return { pokeId: 0 };
+}
+
+export const InboxReadyAll: MessageFns<InboxReadyAll> = {
+  encode(message: InboxReadyAll, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.pokeId !== 0) {
+      writer.uint32(8).uint64(message.pokeId);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): InboxReadyAll {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseInboxReadyAll();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.pokeId = longToNumber(reader.uint64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<InboxReadyAll>): InboxReadyAll {
+    return InboxReadyAll.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<InboxReadyAll>): InboxReadyAll {
+    const message = createBaseInboxReadyAll();
+    message.pokeId = object.pokeId ?? 0;
     return message;
   },
 };

@@ -215,6 +215,26 @@ export interface LookupAccountResponse {
   nextPageToken: string;
 }
 
+/** The devices to forget, at most 1,000. */
+export interface ForgetAccountDevicesRequest {
+  /** In any order. */
+  accountDevices: AccountDevice[];
+}
+
+/** Names a device of an account. */
+export interface AccountDevice {
+  /** The account. */
+  accountId: string;
+  /** The device. */
+  deviceId: string;
+}
+
+/** All have been looked at; otherwise the call fails, and may be repeated whole. */
+export interface ForgetAccountDevicesResponse {
+  /** How many are no longer listed by this call. */
+  forgottenCount: number;
+}
+
 /** One edge and the lease it wants. */
 export interface RenewEdgeRequest {
   /** Minted at each start: name, dash, 8 random characters. A restarted edge is another edge. */
@@ -1652,6 +1672,183 @@ export const LookupAccountResponse: MessageFns<LookupAccountResponse> = {
   },
 };
 
+function createBaseForgetAccountDevicesRequest(): ForgetAccountDevicesRequest {
+  return { accountDevices: [] };
+}
+
+export const ForgetAccountDevicesRequest: MessageFns<ForgetAccountDevicesRequest> = {
+  encode(message: ForgetAccountDevicesRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.accountDevices) {
+      AccountDevice.encode(v!, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ForgetAccountDevicesRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseForgetAccountDevicesRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.accountDevices.push(AccountDevice.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<ForgetAccountDevicesRequest>): ForgetAccountDevicesRequest {
+    return ForgetAccountDevicesRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ForgetAccountDevicesRequest>): ForgetAccountDevicesRequest {
+    const message = createBaseForgetAccountDevicesRequest();
+    message.accountDevices = object.accountDevices?.map((e) => AccountDevice.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseAccountDevice(): AccountDevice {
+  return { accountId: "", deviceId: "" };
+}
+
+export const AccountDevice: MessageFns<AccountDevice> = {
+  encode(message: AccountDevice, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.accountId !== "") {
+      writer.uint32(10).string(message.accountId);
+    }
+    if (message.deviceId !== "") {
+      writer.uint32(18).string(message.deviceId);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): AccountDevice {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseAccountDevice();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.accountId = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.deviceId = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<AccountDevice>): AccountDevice {
+    return AccountDevice.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<AccountDevice>): AccountDevice {
+    const message = createBaseAccountDevice();
+    message.accountId = object.accountId ?? "";
+    message.deviceId = object.deviceId ?? "";
+    return message;
+  },
+};
+
+function createBaseForgetAccountDevicesResponse(): ForgetAccountDevicesResponse {
+  return { forgottenCount: 0 };
+}
+
+export const ForgetAccountDevicesResponse: MessageFns<ForgetAccountDevicesResponse> = {
+  encode(message: ForgetAccountDevicesResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.forgottenCount !== 0) {
+      writer.uint32(8).int32(message.forgottenCount);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ForgetAccountDevicesResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseForgetAccountDevicesResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.forgottenCount = reader.int32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<ForgetAccountDevicesResponse>): ForgetAccountDevicesResponse {
+    return ForgetAccountDevicesResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ForgetAccountDevicesResponse>): ForgetAccountDevicesResponse {
+    const message = createBaseForgetAccountDevicesResponse();
+    message.forgottenCount = object.forgottenCount ?? 0;
+    return message;
+  },
+};
+
 function createBaseRenewEdgeRequest(): RenewEdgeRequest {
   return {
     edgeId: "",
@@ -2319,14 +2516,28 @@ export const RegistryServiceDefinition = {
       options: {},
     },
     /**
-     * Says which devices have logged in to an account within the last 90 days. A device stays listed when it logs in to another account or to none:
-     * whether it may have a message is decided by its session's account.
+     * Says which devices have logged in to an account within the last 90 days. A device stays listed when it logs in to another account or to none,
+     * until it is forgotten by `ForgetAccountDevices`: whether it may have a message is decided by its session's account.
      */
     lookupAccount: {
       name: "LookupAccount",
       requestType: LookupAccountRequest as typeof LookupAccountRequest,
       requestStream: false,
       responseType: LookupAccountResponse as typeof LookupAccountResponse,
+      responseStream: false,
+      options: {},
+    },
+    /**
+     * Forgets devices of accounts to which they no longer belong. Called by routers when an edge has said so of a message.
+     *
+     * It is only tidying, and leaves a device listed when in doubt: when it has a session of that account, or was listed within the last minute. A
+     * device that logs in to the account meanwhile stays listed.
+     */
+    forgetAccountDevices: {
+      name: "ForgetAccountDevices",
+      requestType: ForgetAccountDevicesRequest as typeof ForgetAccountDevicesRequest,
+      requestStream: false,
+      responseType: ForgetAccountDevicesResponse as typeof ForgetAccountDevicesResponse,
       responseStream: false,
       options: {},
     },
@@ -2383,13 +2594,23 @@ export interface RegistryServiceImplementation<CallContextExt = {}> {
   /** Says where devices are: for each the newest rows and what is known of their edges. */
   lookup(request: LookupRequest, context: CallContext & CallContextExt): Promise<DeepPartial<LookupResponse>>;
   /**
-   * Says which devices have logged in to an account within the last 90 days. A device stays listed when it logs in to another account or to none:
-   * whether it may have a message is decided by its session's account.
+   * Says which devices have logged in to an account within the last 90 days. A device stays listed when it logs in to another account or to none,
+   * until it is forgotten by `ForgetAccountDevices`: whether it may have a message is decided by its session's account.
    */
   lookupAccount(
     request: LookupAccountRequest,
     context: CallContext & CallContextExt,
   ): Promise<DeepPartial<LookupAccountResponse>>;
+  /**
+   * Forgets devices of accounts to which they no longer belong. Called by routers when an edge has said so of a message.
+   *
+   * It is only tidying, and leaves a device listed when in doubt: when it has a session of that account, or was listed within the last minute. A
+   * device that logs in to the account meanwhile stays listed.
+   */
+  forgetAccountDevices(
+    request: ForgetAccountDevicesRequest,
+    context: CallContext & CallContextExt,
+  ): Promise<DeepPartial<ForgetAccountDevicesResponse>>;
   /** Renews the lease of one edge, and takes it first when the edge has none. */
   renewEdge(request: RenewEdgeRequest, context: CallContext & CallContextExt): Promise<DeepPartial<RenewEdgeResponse>>;
   /**
@@ -2424,13 +2645,23 @@ export interface RegistryServiceClient<CallOptionsExt = {}> {
   /** Says where devices are: for each the newest rows and what is known of their edges. */
   lookup(request: DeepPartial<LookupRequest>, options?: CallOptions & CallOptionsExt): Promise<LookupResponse>;
   /**
-   * Says which devices have logged in to an account within the last 90 days. A device stays listed when it logs in to another account or to none:
-   * whether it may have a message is decided by its session's account.
+   * Says which devices have logged in to an account within the last 90 days. A device stays listed when it logs in to another account or to none,
+   * until it is forgotten by `ForgetAccountDevices`: whether it may have a message is decided by its session's account.
    */
   lookupAccount(
     request: DeepPartial<LookupAccountRequest>,
     options?: CallOptions & CallOptionsExt,
   ): Promise<LookupAccountResponse>;
+  /**
+   * Forgets devices of accounts to which they no longer belong. Called by routers when an edge has said so of a message.
+   *
+   * It is only tidying, and leaves a device listed when in doubt: when it has a session of that account, or was listed within the last minute. A
+   * device that logs in to the account meanwhile stays listed.
+   */
+  forgetAccountDevices(
+    request: DeepPartial<ForgetAccountDevicesRequest>,
+    options?: CallOptions & CallOptionsExt,
+  ): Promise<ForgetAccountDevicesResponse>;
   /** Renews the lease of one edge, and takes it first when the edge has none. */
   renewEdge(request: DeepPartial<RenewEdgeRequest>, options?: CallOptions & CallOptionsExt): Promise<RenewEdgeResponse>;
   /**
