@@ -43,6 +43,7 @@ class Plane:
     def __init__(self, process):
         self._lines = process.stdout
         self.address = self._wait_for(r"publishers\s+(\S+)").group(1)
+        self.devices = self._wait_for(r"devices\s+(\S+)").group(1)
         self._wait_for(r"A device of your own")
 
     def printed(self, text: str) -> str:
