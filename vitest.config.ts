@@ -1,6 +1,7 @@
 import { defineConfig } from 'vitest/config'
 
 // unit: no server, any machine with Node. servers: what needs a real Kafka or Cassandra, and the whole plane on both.
+// conformance: what programs of others, in Go, say of the plane's ports.
 const jsonReport = process.env.VITEST_JSON
 
 // A machine that stands still for seconds, or does ten times as much as usual, must not make a test fail: what is waited for is
@@ -25,7 +26,7 @@ export default defineConfig({
         test: {
           name: 'servers',
           include: ['**/*.server.test.ts', 'system-tests/**/*.test.ts'],
-          exclude: ['**/node_modules/**', 'dist/**', '**/*.unit.test.ts'],
+          exclude: ['**/node_modules/**', 'dist/**', '**/*.unit.test.ts', 'system-tests/conformance/**'],
           globalSetup: ['system-tests/servers/global-setup.ts'],
           // Each kafkajs client sets one timer that Node warns about.
           execArgv: ['--disable-warning=TimeoutNegativeWarning'],
@@ -34,6 +35,18 @@ export default defineConfig({
           testTimeout: 180_000,
           hookTimeout: 180_000,
           // The servers keep two cores busy as it is; one file at a time keeps their answers quick.
+          fileParallelism: false,
+        },
+      },
+      {
+        test: {
+          name: 'conformance',
+          include: ['system-tests/conformance/**/*.test.ts'],
+          exclude: ['**/*.unit.test.ts'],
+          ...patience,
+          testTimeout: 300_000,
+          // The programs are compiled when they are first used.
+          hookTimeout: 35 * 60_000,
           fileParallelism: false,
         },
       },
