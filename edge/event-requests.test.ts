@@ -186,7 +186,7 @@ describe('an EventSource as browsers have it', () => {
     const { source, requests, events } = eventSource(server.address, 'dev:tv-1')
     await expect.poll(() => events.map(({ name }) => name)).toEqual(['goaway', 'close'])
     backlogged = false
-    await expect.poll(() => admitted.length).toBe(1)
+    await expect.poll(() => admitted.length, { timeout: 40_000 }).toBe(1)
     expect(requests.length).toBe(2)
     expect(source.readyState).not.toBe(EventSource.CLOSED)
   })
@@ -208,7 +208,7 @@ describe('an EventSource as browsers have it', () => {
     transport?.write(Buffer.from('event: message\nid: m1\ndata: {}\n\n'))
     transport?.close(closeKinds.drain, '')
     await expect.poll(() => events.map(({ name }) => name)).toEqual(['message', 'close'])
-    await expect.poll(() => requests).toEqual([null, 'm1'])
+    await expect.poll(() => requests, { timeout: 40_000 }).toEqual([null, 'm1'])
   })
 
   test('one that was sent away for good stops when it comes again', async ({ edge }) => {

@@ -168,8 +168,7 @@ describe.each(deviceForms)('%s', (form) => {
     expect(await router.kinds(delivery.deliveryId, 2)).toEqual([WRITTEN, ACKNOWLEDGED])
     await edge.pass(7_000)
     expect(await device.closed).toMatchObject({ code: 4001, reason: 'the edge drains' })
-    const ticking = setInterval(() => void edge.clock.advance(500), 5)
-    await stopped.finally(() => clearInterval(ticking))
+    await edge.passUntil(stopped)
     expect(edge.plane.rows).toEqual([])
   })
 
@@ -311,7 +310,7 @@ describe.each(deviceForms)('%s', (form) => {
           router.send({ deliveries: more })
           return router.outcomes.some(({ kind }) => kind === SLOW_CONSUMER)
         },
-        { interval: 2, timeout: 14_000 },
+        { interval: 2, timeout: 50_000 },
       )
       .toBe(true)
     const delivery = deliveryOf({}, { deviceId: 'alive', sessionId: alive.sessionId })

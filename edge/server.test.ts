@@ -182,7 +182,7 @@ describe('deliveries', () => {
           router.send({ deliveries: more })
           return router.outcomes.some(({ kind }) => kind === SLOW_CONSUMER)
         },
-        { interval: 2, timeout: 14_000 },
+        { interval: 2, timeout: 50_000 },
       )
       .toBe(true)
     const delivery = deliveryOf({}, { sessionId: neighbour.sessionId })
