@@ -18,7 +18,7 @@ const pauseMs = 500
  * Asks the plane about every accepted message and every device. What is not in order yet is asked about again until `timeoutMs` have passed: longer
  * than anything may wait in an inbox. What is wrong then is the checker's to tell.
  */
-export async function readRest(source: RestSource, timeoutMs = 40_000, clock: Clock = systemClock): Promise<Rest> {
+export async function readRest(source: RestSource, timeoutMs = 90_000, clock: Clock = systemClock): Promise<Rest> {
   const { plane, publisher, fleet } = source
   const giveUpAt = clock.now() + timeoutMs
   const messages = new Map<string, ReadMessage>()

@@ -5,6 +5,7 @@ import type { Log } from '../../service-kit/log.ts'
 import type { Metrics } from '../../service-kit/metrics.ts'
 import type { Random } from '../../service-kit/random.ts'
 import { StartError } from '../../service-kit/start-error.ts'
+import { keepStreamsApart } from './driver-streams.ts'
 
 /** Where the cluster is and how long to wait for it. */
 export interface CassandraSettings {
@@ -60,6 +61,7 @@ export async function connectCassandra(
   settings: CassandraSettings,
   { clock, random, log, metrics }: { clock: Clock; random: Random; log: Log; metrics: Metrics },
 ): Promise<Client> {
+  keepStreamsApart()
   const backoff = createBackoff({ baseMs: 250, capMs: 5000, random })
   const counted = countDriverEvents(metrics)
   const giveUpAt = clock.monotonic() + settings.connectTimeoutMs
