@@ -12,8 +12,9 @@ import {
   text,
   wholeNumber,
 } from '../service-kit/config.ts'
-import { isLoopback, parseHostPort } from '../service-kit/listen-address.ts'
+import { parseHostPort } from '../service-kit/listen-address.ts'
 import { logLevels } from '../service-kit/log.ts'
+import { plainTextProblems, tlsProblems, tlsSettings } from '../service-kit/tls-settings.ts'
 import { identityProblems, identitySettings } from './auth/identity-settings.ts'
 
 const hour = 3_600_000
@@ -57,8 +58,9 @@ export const edgeConfig = defineConfig(
     logLevel: setting('EDGE_LOG_LEVEL', oneOf(logLevels), { default: 'info', doc: 'How much is logged.' }),
     insecure: setting('EDGE_INSECURE', flag(), {
       default: false,
-      doc: 'Allows listen addresses that other machines can reach, though all traffic is plain text.',
+      doc: 'Allows plain text beyond this machine: for devices and metrics, and without TLS for other services, listening and dialling.',
     }),
+    ...tlsSettings('EDGE_'),
     ...identitySettings,
     allowedOrigins: setting('EDGE_ALLOWED_ORIGINS', text({ maxLength: 4_096 }), {
       optional: true,
@@ -147,9 +149,19 @@ export const edgeConfig = defineConfig(
   },
   {
     check: (config) => [
-      ...exposed('EDGE_LISTEN_ADDRESS', config.listenAddress, config.insecure),
-      ...exposed('EDGE_DEVICE_LISTEN_ADDRESS', config.deviceListenAddress, config.insecure),
-      ...exposed('EDGE_METRICS_ADDRESS', config.metricsAddress, config.insecure),
+      ...tlsProblems('EDGE_', config),
+      ...plainTextProblems(
+        'EDGE_',
+        {
+          protected: {
+            EDGE_LISTEN_ADDRESS: config.listenAddress,
+            EDGE_REGISTRY_ADDRESSES: config.registryAddresses,
+            EDGE_ROUTER_ADDRESSES: config.routerAddresses,
+          },
+          plain: { EDGE_DEVICE_LISTEN_ADDRESS: config.deviceListenAddress, EDGE_METRICS_ADDRESS: config.metricsAddress },
+        },
+        config,
+      ),
       ...unreachable(config.listenAddress, config.advertiseAddress),
       ...identityProblems(config),
       ...(config.lifetimeJitterMs > config.lifetimeMs
@@ -172,11 +184,6 @@ export function originsOf(config: EdgeConfig): string[] {
     .split(',')
     .map((origin) => origin.trim())
     .filter((origin) => origin !== '')
-}
-
-function exposed(name: string, bound: string | undefined, insecure: boolean): string[] {
-  if (bound === undefined || insecure || isLoopback(bound)) return []
-  return [`${name} is "${bound}", which other machines can reach in plain text; set EDGE_INSECURE=true to allow it`]
 }
 
 /** Routers on other machines cannot dial "every address of this one". */

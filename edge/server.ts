@@ -10,6 +10,8 @@ import type { Log } from '../service-kit/log.ts'
 import type { Metrics } from '../service-kit/metrics.ts'
 import { serveMetrics } from '../service-kit/metrics-server.ts'
 import type { Random } from '../service-kit/random.ts'
+import type { Reloads } from '../service-kit/reloads.ts'
+import { openServiceSecurity } from '../service-kit/service-security.ts'
 import { openIdentity } from './auth/open-identity.ts'
 import { AwaitedResults } from './awaited-results.ts'
 import { closeKinds } from './close-codes.ts'
@@ -28,6 +30,7 @@ import { createRecheck } from './recheck.ts'
 import { createRegistration } from './registration.ts'
 import { createReplacedReports } from './replaced.ts'
 import { createRetryAfter } from './retry-after.ts'
+import { edgeRoles } from './roles.ts'
 import type { SessionOrder } from './session.ts'
 import { createSessionFactory } from './session-factory.ts'
 import type { SessionHost, SessionSettings } from './session-host.ts'
@@ -44,6 +47,8 @@ export interface EdgeContext {
   readonly log: Log
   readonly metrics: Metrics
   readonly closers: Closers
+  /** Has the certificate read again. */
+  readonly reloads?: Reloads
 }
 
 /** An edge that serves. */
@@ -83,9 +88,24 @@ export async function startEdge(context: EdgeContext): Promise<RunningEdge> {
     log.info('metrics served', { address: metricsServer.address })
   }
 
-  const registries = connectGrpc({ addresses: config.registryAddresses, log, clock, random, metrics })
+  const { tls, transport } = openServiceSecurity({ ...context, prefix: 'EDGE_', role: 'edge', edgeName: config.name })
+  const registries = connectGrpc({
+    addresses: config.registryAddresses,
+    transport: transport.to('registry'),
+    log,
+    clock,
+    random,
+    metrics,
+  })
   closers.add('registry connection', () => registries.close())
-  const routers = connectGrpc({ addresses: config.routerAddresses, log, clock, random, metrics })
+  const routers = connectGrpc({
+    addresses: config.routerAddresses,
+    transport: transport.to('router'),
+    log,
+    clock,
+    random,
+    metrics,
+  })
   closers.add('router connection', () => routers.close())
   const registry = registries.client(RegistryServiceDefinition)
   const shared = { clock, random, log, metrics: edgeMetrics }
@@ -154,6 +174,8 @@ export async function startEdge(context: EdgeContext): Promise<RunningEdge> {
   const grpc = await serveGrpc({
     address: config.listenAddress,
     services: (server) => server.add(EdgeServiceDefinition, createEdgeService({ edgeId, host, log })),
+    tls,
+    roles: edgeRoles,
     maxReceiveBytes: deliverFrameLimitBytes,
     log,
     metrics,

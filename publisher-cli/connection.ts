@@ -1,11 +1,13 @@
 import { type Client, type CompatServiceDefinition, Status } from 'nice-grpc'
 import { HealthDefinition } from 'nice-grpc-server-health'
+import { PlainTextError } from '../service-kit/client-transport.ts'
 import { type CallFailure, callErrorOf } from '../service-kit/errors.ts'
 import { type CallBounds, connectGrpc, type GrpcConnection } from '../service-kit/grpc-client.ts'
 import { silentLog } from '../service-kit/log.ts'
 import type { CliContext } from './context.ts'
 import { ExitCode, exitCodeOfFailure } from './exit-codes.ts'
 import { printable } from './output.ts'
+import { serviceAccess } from './service-transport.ts'
 import { UsageError } from './usage-error.ts'
 
 /** Where routers listen by default. */
@@ -70,9 +72,14 @@ class NotReachedError extends Error {
 }
 
 function dial(address: string, context: CliContext): GrpcConnection {
+  const access = serviceAccess(address, context.transport, context.env)
   try {
-    return connectGrpc({ addresses: address, log: silentLog, clock: context.clock })
+    return connectGrpc({ addresses: address, ...access, log: silentLog, clock: context.clock })
   } catch (error) {
+    if (error instanceof PlainTextError)
+      throw new UsageError(
+        `calls to ${address} would be plain text; give --ca (with --cert and --key or --token-file), --tls, or --insecure`,
+      )
     throw new UsageError(`the address ${error instanceof Error ? error.message : String(error)}`)
   }
 }

@@ -1,7 +1,10 @@
 import { once } from 'node:events'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import type { AddressInfo } from 'node:net'
 import { createServer } from 'node:net'
-import { test as base, expect } from 'vitest'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { test as base, expect, onTestFinished } from 'vitest'
 import { ConfirmLevel, MessageClass, type MessageOutcome, MessageState, Priority, StateReason } from '../gen/push/v1/message.ts'
 import type { Edge } from '../gen/push/v1/operations.ts'
 import { PublishMode, type PublishResponse } from '../gen/push/v1/publish.ts'
@@ -556,6 +559,24 @@ test('listen ends with 3 when the server refuses the credential', async ({ edge 
     stderr: [expect.any(String), 'the server refuses this device (4500 bad signature)'],
   })
   expect(edge.tokens).toEqual(['a.b.c'])
+})
+
+test('listen takes its credential from a file, which says nothing to whoever lists processes', async ({ edge }) => {
+  const folder = mkdtempSync(join(tmpdir(), 'push-cli-'))
+  onTestFinished(() => rmSync(folder, { recursive: true }))
+  const file = join(folder, 'token')
+  writeFileSync(file, 'd.e.f\n')
+  const listen = ['listen', '--device', 'my-tv', '--url', edge.url]
+  const running = start([...listen, '--token-file', file], { env: { PUSH_DEVICE_TOKEN: 'not.this.one' } })
+  await running.said('waiting for messages')
+  running.interrupt()
+  await running.done
+  expect(edge.tokens).toEqual(['d.e.f'])
+  expect(await start([...listen, '--token-file', join(folder, 'nothing')]).done).toMatchObject({
+    code: 2,
+    stderr: [expect.stringContaining('cannot be read (ENOENT)')],
+  })
+  expect(await start([...listen, '--token-file', file, '--token', 'a.b.c']).done).toMatchObject({ code: 2 })
 })
 
 test('listen says that nobody is there, goes on trying, and ends with 130 at Ctrl-C', async ({ edge }) => {

@@ -14,6 +14,7 @@ import { addWatchCommand } from './commands/watch.ts'
 import type { CliContext } from './context.ts'
 import { ExitCode, exitCodesHelp } from './exit-codes.ts'
 import packageJson from './package.json' with { type: 'json' }
+import { addTransportOptions, type TransportOptions } from './service-transport.ts'
 import { UsageError } from './usage-error.ts'
 
 const help = `
@@ -24,16 +25,25 @@ Examples:
 ${exitCodesHelp}`
 
 /** Runs one command line, without the program's own name, and says what the process ends with. Throws at defects only. */
-export async function runCommand(args: readonly string[], world: Omit<CliContext, 'exit'>): Promise<ExitCode> {
+export async function runCommand(args: readonly string[], world: Omit<CliContext, 'exit' | 'transport'>): Promise<ExitCode> {
   let exitCode: ExitCode = ExitCode.DONE
+  let transport: TransportOptions = {}
   const context: CliContext = {
     ...world,
+    get transport() {
+      return transport
+    },
     exit: (code) => {
       exitCode = code
     },
   }
   try {
-    await createProgram(context).parseAsync(args, { from: 'user' })
+    const program = createProgram(context)
+    addTransportOptions(program)
+    program.hook('preAction', (_program, command) => {
+      transport = command.opts()
+    })
+    await program.parseAsync(args, { from: 'user' })
     return exitCode
   } catch (error) {
     if (context.interrupted.aborted) return ExitCode.INTERRUPTED

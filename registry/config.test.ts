@@ -47,6 +47,7 @@ test('settings that do not fit together are told at once', () => {
   })
   expect(problems).toEqual([
     '  REGISTRY_CASSANDRA_USER is missing; a password needs a user',
+    expect.stringContaining('REGISTRY_CASSANDRA_CONTACT_POINTS has "10.0.0.1", and without TLS anybody could read along'),
     '  REGISTRY_CASSANDRA_CONTACT_POINTS has "not a host"; expected host or host:port, with commas between',
     '  REGISTRY_EDGE_READ_PERIOD_MS must be at most a third of REGISTRY_EDGE_LEASE_PERIOD_MS',
   ])
@@ -59,4 +60,27 @@ test('a keyspace and a data centre that would be no plain names are refused', ()
 
 test('contact points are taken apart', () => {
   expect(contactPointsOf('a, b:9043 ,c')).toEqual(['a', 'b:9043', 'c'])
+})
+
+test('Cassandra is reached in plain text on this machine only, unless it is allowed; parts of TLS go together', () => {
+  const problemsOf = (env: Record<string, string>) => {
+    try {
+      readRegistryConfig(env)
+      return []
+    } catch (error) {
+      return String(error instanceof Error ? error.message : error)
+        .split('\n')
+        .slice(1)
+    }
+  }
+  const remote = { REGISTRY_CASSANDRA_CONTACT_POINTS: '127.0.0.1,cassandra-1:9142' }
+  expect(problemsOf({})).toEqual([])
+  expect(problemsOf(remote)).toEqual([expect.stringContaining('REGISTRY_CASSANDRA_CONTACT_POINTS has "cassandra-1:9142"')])
+  expect(problemsOf({ ...remote, REGISTRY_CASSANDRA_TLS: 'true' })).toEqual([])
+  expect(problemsOf({ ...remote, REGISTRY_INSECURE: 'true' })).toEqual([])
+  expect(problemsOf({ ...remote, REGISTRY_STORE: 'sqlite', REGISTRY_SQLITE_PATH: 'x' })).toEqual([])
+  expect(problemsOf({ REGISTRY_CASSANDRA_TLS_CERT_FILE: 'x' })).toEqual([
+    expect.stringContaining('REGISTRY_CASSANDRA_TLS is not set'),
+    expect.stringContaining('go together'),
+  ])
 })

@@ -13,6 +13,7 @@ import {
 } from '../service-kit/config.ts'
 import { isLoopback, parseHostPort } from '../service-kit/listen-address.ts'
 import { logLevels } from '../service-kit/log.ts'
+import { plainTextProblems, tlsProblems, tlsSettings } from '../service-kit/tls-settings.ts'
 import { leaseTtlMaxMs, leaseTtlMinMs } from './request-checks.ts'
 
 /** Everything that the operator of a registry may set. */
@@ -30,8 +31,9 @@ export const registryConfig = defineConfig(
     logLevel: setting('REGISTRY_LOG_LEVEL', oneOf(logLevels), { default: 'info', doc: 'The least level that is logged.' }),
     insecure: setting('REGISTRY_INSECURE', flag(), {
       default: false,
-      doc: 'Allows listening in plain text on an address that is not loopback.',
+      doc: 'Allows plain text beyond this machine: listening without TLS, metrics, and a Cassandra without TLS.',
     }),
+    ...tlsSettings('REGISTRY_'),
     reflection: setting('REGISTRY_REFLECTION', flag(), { default: false, doc: 'Answers gRPC server reflection.' }),
     drainGraceMs: setting('REGISTRY_DRAIN_GRACE_MS', milliseconds({ min: 0, max: 300_000 }), {
       default: 5_000,
@@ -87,6 +89,26 @@ export const registryConfig = defineConfig(
       secret: true,
       doc: 'The password that goes with the user.',
     }),
+    cassandraTls: setting('REGISTRY_CASSANDRA_TLS', flag(), {
+      default: false,
+      doc: 'Reach Cassandra over TLS.',
+    }),
+    cassandraTlsCaFile: setting('REGISTRY_CASSANDRA_TLS_CA_FILE', path(), {
+      optional: true,
+      doc: 'Certificates (PEM) of the authorities that nodes must be certified by. Unset: those that Node believes. Read at the start.',
+    }),
+    cassandraTlsCertFile: setting('REGISTRY_CASSANDRA_TLS_CERT_FILE', path(), {
+      optional: true,
+      doc: 'Certificate (PEM) that this registry shows to nodes, where they ask for one.',
+    }),
+    cassandraTlsKeyFile: setting('REGISTRY_CASSANDRA_TLS_KEY_FILE', path(), {
+      optional: true,
+      doc: 'Private key (PEM) that belongs to that certificate.',
+    }),
+    cassandraTlsVerifyHost: setting('REGISTRY_CASSANDRA_TLS_VERIFY_HOST', flag(), {
+      default: true,
+      doc: 'Nodes are known by the address they are dialled by, which must stand in their certificates. Off: any certificate of the authorities will do; for nodes whose certificates name no address, with an authority of their own.',
+    }),
     cassandraReadTimeoutMs: setting('REGISTRY_CASSANDRA_READ_TIMEOUT_MS', milliseconds({ min: 500, max: 60_000 }), {
       default: 6_000,
       doc: "Longest wait for one node's answer. To be above `read_request_timeout` and `write_request_timeout` of the servers.",
@@ -130,18 +152,24 @@ export const registryConfig = defineConfig(
   },
   {
     check(config) {
-      const problems: string[] = []
-      if (!config.insecure && !isLoopback(config.listenAddress)) {
-        problems.push(
-          `REGISTRY_LISTEN_ADDRESS is "${config.listenAddress}", where anybody could read along; use a loopback address or set REGISTRY_INSECURE=true`,
-        )
-      }
+      const problems = [
+        ...tlsProblems('REGISTRY_', config),
+        ...plainTextProblems(
+          'REGISTRY_',
+          {
+            protected: { REGISTRY_LISTEN_ADDRESS: config.listenAddress },
+            plain: { REGISTRY_METRICS_ADDRESS: config.metricsAddress },
+          },
+          config,
+        ),
+      ]
       if (config.store === 'sqlite' && config.sqlitePath === undefined) {
         problems.push('REGISTRY_SQLITE_PATH is missing; REGISTRY_STORE=sqlite needs a file')
       }
       if (config.cassandraPassword !== undefined && config.cassandraUser === undefined) {
         problems.push('REGISTRY_CASSANDRA_USER is missing; a password needs a user')
       }
+      problems.push(...cassandraTlsProblems(config))
       for (const point of contactPointsOf(config.cassandraContactPoints)) {
         if (parseHostPort(point.includes(':') ? point : `${point}:1`) === undefined) {
           problems.push(`REGISTRY_CASSANDRA_CONTACT_POINTS has "${point}"; expected host or host:port, with commas between`)
@@ -166,4 +194,29 @@ export function readRegistryConfig(env: Readonly<Record<string, string | undefin
 /** The contact points, taken apart. */
 export function contactPointsOf(typed: string): string[] {
   return typed.split(',').map((point) => point.trim())
+}
+
+function cassandraTlsProblems(config: {
+  readonly store: string
+  readonly insecure: boolean
+  readonly cassandraContactPoints: string
+  readonly cassandraTls: boolean
+  readonly cassandraTlsCaFile: string | undefined
+  readonly cassandraTlsCertFile: string | undefined
+  readonly cassandraTlsKeyFile: string | undefined
+}): string[] {
+  const { cassandraTls, cassandraTlsCaFile, cassandraTlsCertFile, cassandraTlsKeyFile } = config
+  const problems: string[] = []
+  if (!cassandraTls && (cassandraTlsCaFile ?? cassandraTlsCertFile ?? cassandraTlsKeyFile) !== undefined)
+    problems.push('REGISTRY_CASSANDRA_TLS is not set, though one of its files is; set REGISTRY_CASSANDRA_TLS=true')
+  if ((cassandraTlsCertFile === undefined) !== (cassandraTlsKeyFile === undefined))
+    problems.push('REGISTRY_CASSANDRA_TLS_CERT_FILE and REGISTRY_CASSANDRA_TLS_KEY_FILE go together')
+  const remote = contactPointsOf(config.cassandraContactPoints).find(
+    (point) => !isLoopback(point.includes(':') ? point : `${point}:1`),
+  )
+  if (config.store === 'cassandra' && !cassandraTls && !config.insecure && remote !== undefined)
+    problems.push(
+      `REGISTRY_CASSANDRA_CONTACT_POINTS has "${remote}", and without TLS anybody could read along; set REGISTRY_CASSANDRA_TLS=true, or set REGISTRY_INSECURE=true`,
+    )
+  return problems
 }

@@ -1,5 +1,7 @@
 import type { RegistryServiceImplementation } from '../gen/push/internal/v1/registry.ts'
-import type { DrainContext } from '../service-kit/drain-middleware.ts'
+import { requireEdgeName } from '../service-kit/caller.ts'
+import type { ServedContext } from '../service-kit/grpc-server.ts'
+import { edgeNameOf } from '../service-kit/peer-identity.ts'
 import type { AccountDevices } from './account-devices.ts'
 import type { Edges } from './edges.ts'
 import type { Sessions } from './sessions.ts'
@@ -9,9 +11,12 @@ export function createRegistryService(
   sessions: Sessions,
   accountDevices: AccountDevices,
   edges: Edges,
-): RegistryServiceImplementation<DrainContext> {
+): RegistryServiceImplementation<ServedContext> {
   return {
-    register: (request, context) => sessions.register(request, context),
+    register(request, context) {
+      requireEdgeName(context.caller, edgeNameOf(request.edgeId))
+      return sessions.register(request, context)
+    },
     async unregister(request, context) {
       await sessions.unregister(request, context)
       return {}
@@ -19,7 +24,12 @@ export function createRegistryService(
     lookup: (request, context) => sessions.lookup(request, context),
     lookupAccount: (request, context) => sessions.lookupAccount(request, context),
     forgetAccountDevices: async (request, context) => ({ forgottenCount: await accountDevices.forget(request, context) }),
-    renewEdge: (request, context) => edges.renew(request, context),
+    renewEdge(request, context) {
+      // The id is minted from the name: both must be the caller's.
+      requireEdgeName(context.caller, request.name)
+      requireEdgeName(context.caller, edgeNameOf(request.edgeId))
+      return edges.renew(request, context)
+    },
     watchEdges(_request, context) {
       context.abortOnTerminate()
       return edges.watch(context)

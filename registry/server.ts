@@ -4,11 +4,14 @@ import { RegistryServiceDefinition } from '../gen/push/internal/v1/registry.ts'
 import type { Clock } from '../service-kit/clock.ts'
 import type { Closers } from '../service-kit/closers.ts'
 import { descriptorSet } from '../service-kit/descriptor-set.ts'
+import { namedFile, readDialTls } from '../service-kit/dial-tls.ts'
 import { serveGrpc } from '../service-kit/grpc-server.ts'
 import type { Log } from '../service-kit/log.ts'
 import type { Metrics } from '../service-kit/metrics.ts'
 import { serveMetrics } from '../service-kit/metrics-server.ts'
 import type { Random } from '../service-kit/random.ts'
+import type { Reloads } from '../service-kit/reloads.ts'
+import { openServiceSecurity } from '../service-kit/service-security.ts'
 import { createAccountDevices } from './account-devices.ts'
 import { openCassandraStores } from './cassandra/stores.ts'
 import { contactPointsOf, type RegistryConfig } from './config.ts'
@@ -18,6 +21,7 @@ import { measuredStores } from './measured-stores.ts'
 import { watchReadiness } from './readiness.ts'
 import { createReceipts } from './receipts.ts'
 import { createRegistryService } from './registry-service.ts'
+import { registryRoles } from './roles.ts'
 import { createServiceLimits } from './service-limits.ts'
 import { createSessions } from './sessions.ts'
 import { openSqliteStores } from './sqlite/stores.ts'
@@ -33,6 +37,8 @@ export interface RegistryOptions {
   readonly metrics: Metrics
   /** Everything opened is added here. */
   readonly closers: Closers
+  /** Has the certificate read again. */
+  readonly reloads?: Reloads
 }
 
 /** A registry that runs. */
@@ -45,6 +51,7 @@ export interface Registry {
 export async function startRegistry(options: RegistryOptions): Promise<Registry> {
   const { config, clock, random, log, metrics, closers } = options
 
+  const { tls } = openServiceSecurity({ ...options, prefix: 'REGISTRY_', role: 'registry' })
   const opened = await openStores(options)
   closers.add('registry store', () => opened.close())
   const stores = measuredStores(opened, clock, metrics)
@@ -78,6 +85,8 @@ export async function startRegistry(options: RegistryOptions): Promise<Registry>
   const services = [RegistryServiceDefinition, InboxServiceDefinition, ReceiptServiceDefinition]
   const server = await serveGrpc({
     address: config.listenAddress,
+    tls,
+    roles: registryRoles,
     log,
     metrics,
     clock,
@@ -131,6 +140,16 @@ async function openStores({ config, clock, random, log, metrics }: RegistryOptio
       replicationFactor: config.cassandraReplicationFactor,
       user: config.cassandraUser,
       password: config.cassandraPassword,
+      tls: config.cassandraTls
+        ? {
+            ...readDialTls({
+              authorities: namedFile('REGISTRY_CASSANDRA_TLS_CA_FILE', config.cassandraTlsCaFile),
+              certificate: namedFile('REGISTRY_CASSANDRA_TLS_CERT_FILE', config.cassandraTlsCertFile),
+              key: namedFile('REGISTRY_CASSANDRA_TLS_KEY_FILE', config.cassandraTlsKeyFile),
+            }),
+            verifyHost: config.cassandraTlsVerifyHost,
+          }
+        : undefined,
       readTimeoutMs: config.cassandraReadTimeoutMs,
       connectTimeoutMs: config.cassandraConnectTimeoutMs,
     },

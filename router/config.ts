@@ -6,12 +6,15 @@ import {
   flag,
   milliseconds,
   oneOf,
+  path,
   readConfig,
   setting,
+  text,
   wholeNumber,
 } from '../service-kit/config.ts'
-import { isLoopback } from '../service-kit/listen-address.ts'
+import { tokenSecretBytesMin } from '../service-kit/jwt-tokens.ts'
 import { logLevels } from '../service-kit/log.ts'
+import { plainTextProblems, tlsProblems, tlsSettings } from '../service-kit/tls-settings.ts'
 import { queueProblems, queueSettings } from './queue/settings.ts'
 
 /** Everything that the operator of a router may set. */
@@ -33,7 +36,25 @@ export const routerConfig = defineConfig(
     logLevel: setting('ROUTER_LOG_LEVEL', oneOf(logLevels), { default: 'info', doc: 'The least level that is logged.' }),
     insecure: setting('ROUTER_INSECURE', flag(), {
       default: false,
-      doc: 'Allows listening in plain text on an address that is not loopback.',
+      doc: 'Allows plain text beyond this machine: without TLS to listen and to dial registries and edges, metrics, and a Kafka without TLS.',
+    }),
+    ...tlsSettings('ROUTER_'),
+    policyFile: setting('ROUTER_POLICY_FILE', path(), {
+      optional: true,
+      doc: 'What each publisher and operator may do, YAML or JSON. Read again when it changes, and at SIGHUP. Required with TLS; without it everybody may do everything.',
+    }),
+    jwtSecret: setting('ROUTER_JWT_SECRET', text({ maxLength: 4_096 }), {
+      optional: true,
+      secret: true,
+      doc: `Secret shared with the issuer of tokens of publishers and operators (HS256), at least ${tokenSecretBytesMin} bytes. With it callers may come without a certificate. Needs TLS. Another secret than that of the devices' tokens.`,
+    }),
+    jwtIssuer: setting('ROUTER_JWT_ISSUER', text({ maxLength: 256 }), {
+      optional: true,
+      doc: 'Required `iss` of these tokens, when set.',
+    }),
+    jwtAudience: setting('ROUTER_JWT_AUDIENCE', text({ maxLength: 256 }), {
+      default: 'push-router',
+      doc: 'Required `aud` of these tokens, so that a token made for something else is nothing here.',
     }),
     reflection: setting('ROUTER_REFLECTION', flag(), { default: false, doc: 'Answers gRPC server reflection.' }),
     drainGraceMs: setting('ROUTER_DRAIN_GRACE_MS', milliseconds({ min: 0, max: 300_000 }), {
@@ -92,11 +113,16 @@ export const routerConfig = defineConfig(
   },
   {
     check: (config) => [
-      ...(config.insecure || isLoopback(config.listenAddress)
-        ? []
-        : [
-            `ROUTER_LISTEN_ADDRESS is "${config.listenAddress}", where anybody could read along; use a loopback address or set ROUTER_INSECURE=true`,
-          ]),
+      ...tlsProblems('ROUTER_', config),
+      ...plainTextProblems(
+        'ROUTER_',
+        {
+          protected: { ROUTER_LISTEN_ADDRESS: config.listenAddress, ROUTER_REGISTRY_ADDRESSES: config.registryAddresses },
+          plain: { ROUTER_METRICS_ADDRESS: config.metricsAddress },
+        },
+        config,
+      ),
+      ...accessProblems(config),
       ...queueProblems(config),
     ],
   },
@@ -108,4 +134,19 @@ export type RouterConfig = ConfigOf<typeof routerConfig>
 /** Reads the settings of a router. Throws ConfigError with every problem at once. */
 export function readRouterConfig(env: Readonly<Record<string, string | undefined>>): RouterConfig {
   return readConfig(routerConfig, env)
+}
+
+function accessProblems({
+  tlsCertFile,
+  policyFile,
+  jwtSecret,
+}: Readonly<Record<'tlsCertFile' | 'policyFile' | 'jwtSecret', string | undefined>>): string[] {
+  const problems: string[] = []
+  if (tlsCertFile !== undefined && policyFile === undefined)
+    problems.push('ROUTER_POLICY_FILE is missing; with TLS it says what each publisher and operator may do')
+  if (jwtSecret !== undefined && Buffer.byteLength(jwtSecret) < tokenSecretBytesMin)
+    problems.push(`ROUTER_JWT_SECRET must hold at least ${tokenSecretBytesMin} bytes`)
+  if (jwtSecret !== undefined && tlsCertFile === undefined)
+    problems.push('ROUTER_JWT_SECRET needs ROUTER_TLS_CERT_FILE; in plain text anybody could take the tokens')
+  return problems
 }

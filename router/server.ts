@@ -7,15 +7,22 @@ import type { Closers } from '../service-kit/closers.ts'
 import { descriptorSet } from '../service-kit/descriptor-set.ts'
 import { connectGrpc } from '../service-kit/grpc-client.ts'
 import { serveGrpc } from '../service-kit/grpc-server.ts'
+import { jwtTokens } from '../service-kit/jwt-tokens.ts'
 import type { Log } from '../service-kit/log.ts'
 import type { Metrics } from '../service-kit/metrics.ts'
 import { serveMetrics } from '../service-kit/metrics-server.ts'
 import type { Random } from '../service-kit/random.ts'
+import type { Reloads } from '../service-kit/reloads.ts'
+import { openServiceSecurity } from '../service-kit/service-security.ts'
 import { createAcceptance } from './api/acceptance.ts'
 import { createDeadLetterCalls } from './api/dead-letters.ts'
 import { createDevicesService } from './api/devices-service.ts'
+import { createFanOutCheck } from './api/fan-out.ts'
 import { createMessageQueries } from './api/message-queries.ts'
 import { createOperationsService } from './api/operations-service.ts'
+import { guardOperations } from './api/operator-actions.ts'
+import { createPermissions } from './api/permissions.ts'
+import { openPolicy } from './api/policy.ts'
 import { createPublishService } from './api/publish-service.ts'
 import { createUplinkService } from './api/uplink-service.ts'
 import type { RouterConfig } from './config.ts'
@@ -33,6 +40,7 @@ import { createRouteCache } from './dispatch/route-cache.ts'
 import { createStateRecorder } from './dispatch/state-recorder.ts'
 import { openQueue } from './queue/open-queue.ts'
 import { topicNames } from './queue/topics.ts'
+import { routerRoles } from './roles.ts'
 
 /** What a router is started with. */
 export interface RouterOptions {
@@ -45,6 +53,8 @@ export interface RouterOptions {
   readonly closers: Closers
   /** The queue's consumers cannot go on: the process must end, so that another one takes over. */
   readonly onFatal: (cause: unknown) => void
+  /** Has certificate and policy read again. */
+  readonly reloads?: Reloads
 }
 
 /** A router that runs. */
@@ -67,7 +77,12 @@ export async function startRouter(options: RouterOptions): Promise<Router> {
   const { config, clock, random, log, metrics, closers } = options
   const parts = { clock, random, log, metrics }
 
-  const registry = connectGrpc({ addresses: config.registryAddresses, ...parts })
+  const { tls, transport } = openServiceSecurity({ ...options, prefix: 'ROUTER_', role: 'router' })
+  const policy =
+    config.policyFile === undefined ? undefined : openPolicy(config.policyFile, { ...parts, reloads: options.reloads })
+  if (policy) closers.add('policy', () => policy.close())
+  const permissions = createPermissions(() => policy?.value, clock)
+  const registry = connectGrpc({ addresses: config.registryAddresses, transport: transport.to('registry'), ...parts })
   closers.add('registry connection', () => registry.close())
   const directory = watchEdgeDirectory({ registry, ...parts })
   closers.add('edge watch', () => directory.close())
@@ -91,6 +106,7 @@ export async function startRouter(options: RouterOptions): Promise<Router> {
   })
   const links = createEdgeLinks({
     ...parts,
+    transport,
     onLateOutcome: ({ deviceId, messageId, outcome }) =>
       lateAnswers.takeSoon({
         deviceId,
@@ -134,6 +150,7 @@ export async function startRouter(options: RouterOptions): Promise<Router> {
 
   const queries = createMessageQueries({
     ...parts,
+    permissions,
     registry,
     receipts,
     callDeadlineMs: config.lookupDeadlineMs,
@@ -142,6 +159,12 @@ export async function startRouter(options: RouterOptions): Promise<Router> {
 
   const server = await serveGrpc({
     address: config.listenAddress,
+    tls,
+    roles: routerRoles,
+    tokens:
+      config.jwtSecret === undefined
+        ? undefined
+        : jwtTokens({ secret: config.jwtSecret, issuer: config.jwtIssuer, audience: config.jwtAudience, clock }),
     ...parts,
     reflection: config.reflection
       ? {
@@ -154,6 +177,8 @@ export async function startRouter(options: RouterOptions): Promise<Router> {
         PublishServiceDefinition,
         createPublishService({
           ...parts,
+          permissions,
+          checkFanOut: createFanOutCheck(lookups, permissions),
           queue,
           dispatcher,
           acceptance: createAcceptance(clock, random),
@@ -161,16 +186,28 @@ export async function startRouter(options: RouterOptions): Promise<Router> {
           streamInFlightMax: config.streamInFlightMax,
         }),
       )
-      server.add(DeviceServiceDefinition, createDevicesService({ lookups, registry, callDeadlineMs: config.lookupDeadlineMs }))
+      server.add(
+        DeviceServiceDefinition,
+        createDevicesService({ lookups, registry, permissions, callDeadlineMs: config.lookupDeadlineMs }),
+      )
       server.add(
         OperationsServiceDefinition,
-        createOperationsService({
-          registry,
-          lookups,
-          links,
-          deadLetters: createDeadLetterCalls({ ...parts, queue, replayRatePerSecond: config.deadLetterReplayRate }),
-          log,
-        }),
+        guardOperations(
+          createOperationsService({
+            registry,
+            lookups,
+            links,
+            deadLetters: createDeadLetterCalls({
+              ...parts,
+              permissions,
+              queue,
+              replayRatePerSecond: config.deadLetterReplayRate,
+            }),
+            log,
+          }),
+          permissions,
+          async ({ principal, call, allowed }) => log.info('operator action', { principal, call, allowed }),
+        ),
       )
       server.add(UplinkServiceDefinition, createUplinkService({ links, directory, lateAnswers, flushes, metrics }))
     },

@@ -1,9 +1,11 @@
 import { connectivityState } from '@grpc/grpc-js'
-import type { Client, CompatServiceDefinition } from 'nice-grpc'
-import { Channel, ChannelCredentials, createClientFactory } from 'nice-grpc'
+import type { Client, ClientMiddleware, CompatServiceDefinition } from 'nice-grpc'
+import { Channel, ChannelCredentials, createClientFactory, Metadata } from 'nice-grpc'
 import { channelTarget } from './address-resolver.ts'
 import type { CallBounds } from './call-bounds.ts'
 import { callBoundsMiddleware } from './call-bounds.ts'
+import type { ClientTransport } from './client-transport.ts'
+import { requireProtected } from './client-transport.ts'
 import type { Clock } from './clock.ts'
 import { errorDetailsMiddleware } from './error-client.ts'
 import { quietGrpcLibrary } from './grpc-logging.ts'
@@ -19,6 +21,10 @@ export type { CallBounds } from './call-bounds.ts'
 export interface GrpcClientOptions {
   /** Whom to dial: `host:port[,host:port…]` (names too) or `dns:///name:port`; calls go round all that answer. */
   readonly addresses: string
+  /** How connections are protected. Default: plain text, to this machine only. */
+  readonly transport?: ClientTransport
+  /** Sent with every call as `authorization: Bearer …`. */
+  readonly token?: string | undefined
   readonly log: Log
   readonly clock: Clock
   /** Jitter of retries. Default: the machine's. */
@@ -51,14 +57,22 @@ export class NotReadyError extends Error {
   override readonly name = 'NotReadyError'
 }
 
-/** Prepares connections; dials nothing yet. Throws TypeError when the addresses are malformed. */
+/** Prepares connections; dials nothing yet. Throws TypeError when the addresses are malformed, PlainTextError where plain text is not allowed. */
 export function connectGrpc(options: GrpcClientOptions): GrpcConnection {
   const { addresses, log, clock, random = systemRandom, metrics = createMetrics() } = options
   const { retryBaseMs = 50, retryCapMs = 1_000 } = options
+  const transport = options.transport ?? { kind: 'plain', anywhere: false }
   quietGrpcLibrary()
-  const channel = new Channel(channelTarget(addresses), ChannelCredentials.createInsecure(), channelOptions(options))
+  const target = channelTarget(addresses)
+  requireProtected(addresses, transport)
+  const credentials = transport.kind === 'tls' ? transport.credentials : ChannelCredentials.createInsecure()
+  const channel = new Channel(target, credentials, {
+    ...channelOptions(options),
+    ...(transport.kind === 'tls' && { 'grpc.ssl_target_name_override': transport.serverName }),
+  })
   const factory = createClientFactory()
     .use(errorDetailsMiddleware)
+    .use(bearerMiddleware(options.token))
     .use(callBoundsMiddleware({ clock, random, metrics, retryBaseMs, retryCapMs }))
   let closed = false
 
@@ -82,6 +96,15 @@ export function connectGrpc(options: GrpcClientOptions): GrpcConnection {
       closed = true
       channel.close()
     },
+  }
+}
+
+function bearerMiddleware(token: string | undefined): ClientMiddleware {
+  return (call, options) => {
+    if (token === undefined) return call.next(call.request, options)
+    const metadata = Metadata(options.metadata)
+    metadata.set('authorization', `Bearer ${token}`)
+    return call.next(call.request, { ...options, metadata })
   }
 }
 

@@ -1,9 +1,12 @@
+import { experimental, ServerCredentials } from '@grpc/grpc-js'
 import type { Server } from 'nice-grpc'
 import { createServer } from 'nice-grpc'
 import { HealthDefinition, HealthServiceImpl, HealthState } from 'nice-grpc-server-health'
 import { ServerReflection, ServerReflectionService } from 'nice-grpc-server-reflection'
+import { accessMiddleware, type RoleTable, type TokenVerifier } from './access.ts'
 import { deadlineInterceptor } from './call-deadline.ts'
 import { callMetricsMiddleware } from './call-metrics.ts'
+import { type CallerContext, identityInterceptor } from './caller.ts'
 import type { Clock } from './clock.ts'
 import type { DrainContext } from './drain-middleware.ts'
 import { drainMiddleware } from './drain-middleware.ts'
@@ -12,13 +15,25 @@ import { quietGrpcLibrary } from './grpc-logging.ts'
 import { formatHostPort, PortTakenError, parseHostPort } from './listen-address.ts'
 import type { Log } from './log.ts'
 import type { Metrics } from './metrics.ts'
+import type { Role } from './peer-identity.ts'
+import { roles } from './peer-identity.ts'
+import type { Tls } from './tls.ts'
+
+/** What every call's context offers besides nice-grpc's own. */
+export type ServedContext = DrainContext & CallerContext
 
 /** What `serveGrpc` takes. */
 export interface GrpcServerOptions {
   /** Where to listen: `host:port`; port 0 lets the system choose. */
   readonly address: string
   /** Adds the services, once, before anything listens. */
-  readonly services: (server: Server<DrainContext>) => void
+  readonly services: (server: Server<ServedContext>) => void
+  /** Who may call what. Health checks are everyone's, watching health and reflection anybody's who has a role. With TLS it is required. */
+  readonly roles?: RoleTable
+  /** Serves over TLS and asks callers for their certificate. Unset: plain text, and everybody may do what `roles` knows. */
+  readonly tls?: Tls | undefined
+  /** Takes tokens besides certificates, so that callers may come without a certificate. */
+  readonly tokens?: TokenVerifier | undefined
   readonly log: Log
   readonly metrics: Metrics
   readonly clock: Clock
@@ -56,7 +71,8 @@ export interface GrpcServer {
 
 /** Starts a gRPC server with health, error map, call metrics and limits. Throws PortTakenError when the port is in use. */
 export async function serveGrpc(options: GrpcServerOptions): Promise<GrpcServer> {
-  const { address, log, metrics, clock, reflection } = options
+  const { address, log, metrics, clock, reflection, tls, tokens } = options
+  if (tls !== undefined && options.roles === undefined) throw new TypeError('a server with TLS needs a role table')
   quietGrpcLibrary()
   const draining = new AbortController()
   const health = HealthState()
@@ -64,16 +80,24 @@ export async function serveGrpc(options: GrpcServerOptions): Promise<GrpcServer>
   health.setMaxListeners(0)
   const known = new Set([''])
 
-  const server = createServer({ ...channelOptions(options), interceptors: [deadlineInterceptor] })
+  const server = createServer({ ...channelOptions(options), interceptors: [identityInterceptor, deadlineInterceptor] })
     .use(callMetricsMiddleware(metrics, clock))
     .use(errorMiddleware(log, metrics))
+    .use(
+      accessMiddleware({
+        table: options.roles && withOwnServices(options.roles),
+        authenticated: tls !== undefined,
+        tokens,
+        clock,
+      }),
+    )
     .use(drainMiddleware(draining.signal))
   server.add(HealthDefinition, HealthServiceImpl(health))
   if (reflection !== undefined) {
     server.add(ServerReflectionService, ServerReflection(reflection.descriptorSet, reflection.services))
   }
   options.services(server)
-  const port = await listen(server, address)
+  const port = await listen(server, address, credentialsOf(tls, tokens))
 
   const setServing = (service: string, serving: boolean) => {
     // A drain is not taken back: whoever still reports a service as well does not know yet.
@@ -110,9 +134,27 @@ export async function serveGrpc(options: GrpcServerOptions): Promise<GrpcServer>
   }
 }
 
-async function listen(server: Server<DrainContext>, address: string): Promise<number> {
+/** Where tokens are taken, a caller without certificate gets as far as its token. */
+function credentialsOf(tls: Tls | undefined, tokens: TokenVerifier | undefined): ServerCredentials {
+  if (tls === undefined) return ServerCredentials.createInsecure()
+  return experimental.createCertificateProviderServerCredentials(tls.provider, tls.provider, tokens === undefined)
+}
+
+function withOwnServices(table: RoleTable): RoleTable {
+  return new Map<string, readonly Role[] | 'everyone'>([...ownServices, ...table])
+}
+
+/** Who may call what `serveGrpc` itself adds to every server: health checks are everyone's, the rest is for those who are somebody. */
+export const ownServices: RoleTable = new Map<string, readonly Role[] | 'everyone'>([
+  [`/${HealthDefinition.fullName}/Check`, 'everyone'],
+  // What stays open is not for whoever passes by.
+  [`/${HealthDefinition.fullName}/Watch`, roles],
+  [ServerReflectionService.serverReflectionInfo.path, roles],
+])
+
+async function listen(server: Server<ServedContext>, address: string, credentials: ServerCredentials): Promise<number> {
   try {
-    return await server.listen(address)
+    return await server.listen(address, credentials)
   } catch (cause) {
     if (cause instanceof Error && cause.message.includes('EADDRINUSE')) throw new PortTakenError(address, cause)
     throw cause

@@ -24,6 +24,7 @@ export const statusByReason = {
   DRAINING: Status.UNAVAILABLE, // another process of the kind takes the call
   QUEUE_UNAVAILABLE: Status.UNAVAILABLE,
   REGISTRY_UNAVAILABLE: Status.UNAVAILABLE,
+  KEYS_UNAVAILABLE: Status.UNAVAILABLE,
   EDGE_RESTARTED: Status.FAILED_PRECONDITION, // look the device up again, then retry
   NOT_IMPLEMENTED: Status.UNIMPLEMENTED,
   INTERNAL: Status.INTERNAL,

@@ -4,6 +4,7 @@ import { PUSH_ID_PATTERN } from '../../service-kit/ids.ts'
 import type { CliContext } from '../context.ts'
 import { ExitCode, exitCodeOfClose } from '../exit-codes.ts'
 import { printable } from '../output.ts'
+import { readToken } from '../service-transport.ts'
 import { UsageError } from '../usage-error.ts'
 
 interface ListenOptions {
@@ -11,6 +12,7 @@ interface ListenOptions {
   account?: string
   url?: string
   token?: string
+  tokenFile?: string
   transport: 'websocket' | 'sse'
   protocol: 'json' | 'protobuf'
   count?: number
@@ -37,8 +39,9 @@ export function addListenCommand(program: Command, context: CliContext): void {
     .option('--url <url>', `address for devices (default: PUSH_DEVICE_URL, else ${DEFAULT_URLS.websocket})`)
     .option(
       '--token <token>',
-      'credential (default: PUSH_DEVICE_TOKEN, else dev:<device>[/<account>], which development set-ups take)',
+      'credential, for whoever lists processes to read (default: PUSH_DEVICE_TOKEN, else dev:<device>[/<account>], which development set-ups take)',
     )
+    .option('--token-file <file>', 'a file with the credential, read at each connect (default: PUSH_DEVICE_TOKEN_FILE)')
     .addOption(
       new Option('--transport <kind>', `what carries the frames; sse is at ${DEFAULT_URLS.sse} by default`)
         .choices(['websocket', 'sse'])
@@ -66,8 +69,7 @@ async function listen(options: ListenOptions, context: CliContext): Promise<Exit
   const { output, env, interrupted } = context
   const { transport, protocol } = options
   const url = options.url ?? env.PUSH_DEVICE_URL ?? DEFAULT_URLS[transport]
-  const account = options.account === undefined ? '' : `/${options.account}`
-  const token = options.token ?? env.PUSH_DEVICE_TOKEN ?? `dev:${options.device}${account}`
+  const token = credential(options, env)
   const over = Promise.withResolvers<ExitCode>()
   let printed = 0
 
@@ -113,6 +115,18 @@ async function listen(options: ListenOptions, context: CliContext): Promise<Exit
     printed += 1
     if (printed === options.count) over.resolve(ExitCode.DONE)
   }
+}
+
+function credential(options: ListenOptions, env: CliContext['env']): string | (() => string) {
+  if (options.token !== undefined && options.tokenFile !== undefined)
+    throw new UsageError('give --token or --token-file, not both')
+  const account = options.account === undefined ? '' : `/${options.account}`
+  const token = options.token ?? (options.tokenFile === undefined ? env.PUSH_DEVICE_TOKEN : undefined)
+  if (token !== undefined) return token
+  const file = options.tokenFile ?? env.PUSH_DEVICE_TOKEN_FILE
+  if (file === undefined) return `dev:${options.device}${account}`
+  readToken(file)
+  return () => readToken(file)
 }
 
 function line(message: DeviceMessage): string {

@@ -31,7 +31,7 @@ import type {
 import { PublishServiceDefinition } from '../../gen/push/v1/publish.ts'
 import { systemClock } from '../../service-kit/clock.ts'
 import { PushError } from '../../service-kit/errors.ts'
-import { serveGrpc } from '../../service-kit/grpc-server.ts'
+import { type GrpcServerOptions, serveGrpc } from '../../service-kit/grpc-server.ts'
 import { silentLog } from '../../service-kit/log.ts'
 import { createMetrics } from '../../service-kit/metrics.ts'
 
@@ -56,7 +56,7 @@ export interface Answers {
 }
 
 /** A service with the public contracts whose answers a test gives. */
-export async function startTestService(answers: Answers) {
+export async function startTestService(answers: Answers, security: Pick<GrpcServerOptions, 'tls' | 'tokens' | 'roles'> = {}) {
   const published: PublishRequest[] = []
   let watchCount = 0
   const notYet = async (): Promise<never> => {
@@ -64,6 +64,7 @@ export async function startTestService(answers: Answers) {
   }
   const server = await serveGrpc({
     address: '127.0.0.1:0',
+    ...security,
     log: silentLog,
     metrics: createMetrics(),
     clock: systemClock,

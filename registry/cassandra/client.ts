@@ -1,6 +1,7 @@
-import { Client, metrics as driverMetrics, policies, types } from 'cassandra-driver'
+import { Client, metrics as driverMetrics, errors, policies, types } from 'cassandra-driver'
 import { createBackoff } from '../../service-kit/backoff.ts'
 import type { Clock } from '../../service-kit/clock.ts'
+import { type DialTls, isCertificateError } from '../../service-kit/dial-tls.ts'
 import type { Log } from '../../service-kit/log.ts'
 import type { Metrics } from '../../service-kit/metrics.ts'
 import type { Random } from '../../service-kit/random.ts'
@@ -20,6 +21,8 @@ export interface CassandraSettings {
   readonly replicationFactor: number
   readonly user: string | undefined
   readonly password: string | undefined
+  /** Over TLS; with `verifyHost` each node's certificate must have the address it is dialled by. Undefined: plain text. */
+  readonly tls?: (DialTls & { readonly verifyHost: boolean }) | undefined
   /** Longest wait for one host's answer. To be above the server's own timeouts, so that it is the server that gives up. */
   readonly readTimeoutMs: number
   /** Longest wait for the cluster at the start. */
@@ -39,6 +42,7 @@ export function driverOptions(settings: CassandraSettings): ConstructorParameter
     contactPoints: settings.contactPoints.map((point) => (point.includes(':') ? point : `${point}:${settings.port}`)),
     localDataCenter: settings.localDataCenter,
     protocolOptions: { port: settings.port },
+    ...(settings.tls && { sslOptions: sslOptionsOf(settings.tls) }),
     ...(user === undefined ? {} : { credentials: { username: user, password: password ?? '' } }),
     queryOptions: { consistency: types.consistencies.localQuorum, prepare: true },
     socketOptions: { readTimeout: settings.readTimeoutMs, connectTimeout: 5000 },
@@ -54,6 +58,10 @@ export function driverOptions(settings: CassandraSettings): ConstructorParameter
       timestampGeneration: null as unknown as policies.timestampGeneration.TimestampGenerator,
     },
   }
+}
+
+function sslOptionsOf({ verifyHost, ...tls }: NonNullable<CassandraSettings['tls']>) {
+  return { ...tls, rejectUnauthorized: true, ...(!verifyHost && { checkServerIdentity: () => undefined }) }
 }
 
 /** Connects, trying again until `connectTimeoutMs` is over. */
@@ -76,6 +84,8 @@ export async function connectCassandra(
     } catch (cause) {
       await client.shutdown()
       const where = settings.contactPoints.join(', ')
+      const mendable = mendableProblem(cause, where)
+      if (mendable !== undefined) throw new StartError(mendable, { cause })
       if (clock.monotonic() >= giveUpAt) {
         throw new StartError(
           `Cassandra at ${where} did not answer for ${settings.connectTimeoutMs} ms; check REGISTRY_CASSANDRA_CONTACT_POINTS and ` +
@@ -87,6 +97,20 @@ export async function connectCassandra(
     }
     await clock.sleep(backoff.next())
   }
+}
+
+/** What waiting does not mend, told by the settings that do. */
+function mendableProblem(error: unknown, where: string): string | undefined {
+  const told = error instanceof errors.NoHostAvailableError ? Object.values(error.innerErrors) : [error]
+  // A node that cannot look users up at the moment says so in other words.
+  if (told.some((one) => one instanceof errors.AuthenticationError && /incorrect|not set|does not exist/i.test(one.message)))
+    return `Cassandra at ${where} refuses the login of this registry; check REGISTRY_CASSANDRA_USER and REGISTRY_CASSANDRA_PASSWORD`
+  if (told.some((one) => isCertificateError(one)))
+    return (
+      `Cassandra at ${where} has a certificate that this registry does not believe; check REGISTRY_CASSANDRA_TLS_CA_FILE, and whether ` +
+      `the nodes' addresses stand in their certificates (REGISTRY_CASSANDRA_TLS_VERIFY_HOST)`
+    )
+  return undefined
 }
 
 /** Counts what the driver does by itself about slow and broken hosts. */

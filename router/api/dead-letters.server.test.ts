@@ -10,12 +10,14 @@ import { emptyMessage } from '../dispatch/testing/dispatch-bench.ts'
 import { kafkaStand } from '../queue/testing/kafka-stand.ts'
 import { RecordTaker } from '../queue/testing/record-taker.ts'
 import { createDeadLetterCalls } from './dead-letters.ts'
+import { createPermissions } from './permissions.ts'
 
 test('on Kafka: what is buried in many partitions is listed, replayed once each in the order named, and purged', async () => {
   const stand = kafkaStand(inject('kafkaBrokers'), { partitionCount: 6 })
   onTestFinished(() => stand.close())
   const { queue } = await stand.openReady()
   const calls = createDeadLetterCalls({
+    permissions: createPermissions(() => undefined, systemClock),
     queue,
     replayRatePerSecond: 1_000,
     clock: systemClock,

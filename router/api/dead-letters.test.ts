@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { Metadata } from 'nice-grpc-common'
 import { expect, onTestFinished, test } from 'vitest'
 import { DeadLetter, QueuedMessage } from '../../gen/push/internal/v1/queue.ts'
-import { Priority, StateReason } from '../../gen/push/v1/message.ts'
+import { MessageClass, Priority, StateReason } from '../../gen/push/v1/message.ts'
 import { DeadLetterReplayState } from '../../gen/push/v1/operations.ts'
 import { PushError } from '../../service-kit/errors.ts'
 import { silentLog } from '../../service-kit/log.ts'
@@ -16,11 +16,13 @@ import { openEmbeddedQueue } from '../queue/embedded/embedded-queue.ts'
 import type { OutgoingRecord } from '../queue/message-queue.ts'
 import { RecordTaker } from '../queue/testing/record-taker.ts'
 import { createDeadLetterCalls } from './dead-letters.ts'
+import { createPermissions } from './permissions.ts'
+import { type Policy, parsePolicy } from './policy-file.ts'
 
 const { REPLAYED, WOULD_REPLAY, EXPIRED, FAILED, NOT_TRIED } = DeadLetterReplayState
 
 /** The calls before a queue in a file, in steered time. */
-async function bench({ rate = 10 } = {}) {
+async function bench({ rate = 10, policy }: { rate?: number; policy?: Policy } = {}) {
   const folder = await mkdtemp(join(tmpdir(), 'pushplane-letters-'))
   const clock = new SteeredClock()
   const metrics = createMetrics()
@@ -35,6 +37,7 @@ async function bench({ rate = 10 } = {}) {
   /** Holds readings back while it is set. */
   const gate: { wait?: Promise<void> } = {}
   const calls = createDeadLetterCalls({
+    permissions: createPermissions(() => policy, clock),
     queue: {
       async listDeadLetters(page) {
         await gate.wait
@@ -334,3 +337,27 @@ async function forward(clock: SteeredClock, ms: number): Promise<void> {
   await clock.advance(ms)
   await untilIdle(clock)
 }
+
+test('a message that its publisher may not publish any more is not put back, and the others are; a dry run says the same', async () => {
+  const policy = parsePolicy(
+    '{ principals: { someone: { publish: { classes: [USER], devices: [tv-a], priorities: [HIGH] } } } }',
+    'policy',
+  )
+  const { bury, message, replay, published } = await bench({ policy })
+  const of = (messageId: string) => {
+    const queued = message(messageId)
+    return { ...queued, message: queued.message && { ...queued.message, messageClass: MessageClass.USER } }
+  }
+  const positions = [await bury(of('b')), await bury(of('a'))]
+  expect(await replay(positions, { dryRun: true })).toMatchObject({
+    replays: [{ state: FAILED, detail: expect.stringContaining('may not publish to device tv-b') }, { state: WOULD_REPLAY }],
+  })
+  expect(await replay(positions)).toMatchObject({
+    replayedCount: 1,
+    replays: [
+      { state: FAILED, detail: expect.stringContaining('its publisher may not publish it any more') },
+      { state: REPLAYED },
+    ],
+  })
+  expect(published.map(({ key }) => key)).toEqual(['tv-a'])
+})

@@ -16,11 +16,14 @@ import { createTokenBucket } from '../../service-kit/token-bucket.ts'
 import { type ReadableRecord, readQueuedRecord } from '../dispatch/queued-record.ts'
 import { reasonName } from '../dispatch/state-names.ts'
 import type { DeadLetterPosition, MessageQueue, StoredDeadLetter } from '../queue/message-queue.ts'
+import type { Permissions } from './permissions.ts'
 import { laneOf } from './publish-service.ts'
 
 /** What the calls need. */
 export interface DeadLettersOptions {
   readonly queue: Pick<MessageQueue, 'listDeadLetters' | 'readDeadLetters' | 'purgeDeadLettersBefore' | 'publish'>
+  /** A message is put back if its publisher may still publish it. */
+  readonly permissions: Pick<Permissions, 'publishProblem'>
   /** Messages that all replays together may put back in a second. */
   readonly replayRatePerSecond: number
   readonly clock: Clock
@@ -53,7 +56,7 @@ interface Replayable {
 
 /** Lists, shows, replays and purges dead letters. */
 export function createDeadLetterCalls(options: DeadLettersOptions): DeadLetterCalls {
-  const { queue, replayRatePerSecond, clock, log, metrics } = options
+  const { queue, permissions, replayRatePerSecond, clock, log, metrics } = options
   const reading = createLimiter({ name: 'dead letters', concurrentMax: 1, queuedMax: waitingMax, metrics })
   const replaying = createLimiter({ name: 'dead letter replays', concurrentMax: 1, queuedMax: 0, metrics })
   // Without a burst: what comes back must not come all at once.
@@ -82,6 +85,12 @@ export function createDeadLetterCalls(options: DeadLettersOptions): DeadLetterCa
     }
   }
 
+  /** Why the message may not go back, whoever asks for it: what its publisher may do may have changed. */
+  function forbidden({ queued, content, target }: ReadableRecord): string | undefined {
+    const problem = permissions.publishProblem(queued.principal, { message: content, target, lifeMs: 0 })
+    return problem && `its publisher may not publish it any more: ${problem}`
+  }
+
   async function putBack({ queued, content, target }: ReadableRecord): Promise<PushError | undefined> {
     const again: QueuedMessage = { ...queued, attempt: queued.attempt + 1 }
     try {
@@ -99,6 +108,11 @@ export function createDeadLetterCalls(options: DeadLettersOptions): DeadLetterCa
     for (const { position, record } of found) {
       const { messageId, expireTime } = record.queued
       const say = (state: DeadLetterReplayState, detail = '') => results.push({ position, messageId, state, detail })
+      const problem = forbidden(record)
+      if (problem !== undefined) {
+        say(DeadLetterReplayState.FAILED, problem)
+        continue
+      }
       // Waiting first: it may expire meanwhile.
       if (!isExpired(expireTime, clock)) stopped ??= await turn(endsAt, signal)
       if (isExpired(expireTime, clock)) say(DeadLetterReplayState.EXPIRED, expiredWords(expireTime))
@@ -153,7 +167,9 @@ export function createDeadLetterCalls(options: DeadLettersOptions): DeadLetterCa
         const unreadable = found.flatMap((one) => ('problem' in one ? [one] : []))
         if (unreadable.length > 0) throw notReplayable(unreadable)
         const readable = found.flatMap((one) => ('record' in one ? [one] : []))
-        const results = dryRun ? readable.map((one) => dryRunOf(one, clock)) : await replayAll(readable, endsAt, context.signal)
+        const results = dryRun
+          ? readable.map((one) => dryRunOf(one, clock, forbidden(one.record)))
+          : await replayAll(readable, endsAt, context.signal)
         const replayedCount = results.filter(
           ({ state }) => state === DeadLetterReplayState.REPLAYED || state === DeadLetterReplayState.WOULD_REPLAY,
         ).length
@@ -251,8 +267,9 @@ function replayable(position: string, letter: StoredDeadLetter | undefined): Rep
   return typeof record === 'string' ? { position, problem: record } : { position, record }
 }
 
-function dryRunOf({ position, record }: Replayable, clock: Clock): DeadLetterReplay {
+function dryRunOf({ position, record }: Replayable, clock: Clock, problem: string | undefined): DeadLetterReplay {
   const { messageId, expireTime } = record.queued
+  if (problem !== undefined) return { position, messageId, state: DeadLetterReplayState.FAILED, detail: problem }
   return isExpired(expireTime, clock)
     ? { position, messageId, state: DeadLetterReplayState.EXPIRED, detail: expiredWords(expireTime) }
     : { position, messageId, state: DeadLetterReplayState.WOULD_REPLAY, detail: '' }

@@ -3,9 +3,11 @@ import { EdgeLeaseState, type SessionRoute } from '../../gen/push/internal/v1/re
 import type { Device, DeviceServiceImplementation } from '../../gen/push/v1/devices.ts'
 import { PushError } from '../../service-kit/errors.ts'
 import type { GrpcConnection } from '../../service-kit/grpc-client.ts'
+import type { ServedContext } from '../../service-kit/grpc-server.ts'
 import { isPushId } from '../../service-kit/ids.ts'
 import { timestampFromMicros } from '../../service-kit/time.ts'
 import type { Lookups } from '../dispatch/lookups.ts'
+import type { Permissions } from './permissions.ts'
 
 /** Throws INVALID_REQUEST unless the text may be a device id. */
 export function requireDeviceId(deviceId: string): void {
@@ -26,12 +28,18 @@ const pageSizeMax = 1_000
 export interface DevicesServiceOptions {
   readonly lookups: Lookups
   readonly registry: GrpcConnection
+  readonly permissions: Permissions
   /** Deadline of one call to the registry in ms. */
   readonly callDeadlineMs: number
 }
 
 /** Answers where devices are, from the registry and past the route cache. */
-export function createDevicesService({ lookups, registry, callDeadlineMs }: DevicesServiceOptions): DeviceServiceImplementation {
+export function createDevicesService({
+  lookups,
+  registry,
+  permissions,
+  callDeadlineMs,
+}: DevicesServiceOptions): DeviceServiceImplementation<ServedContext> {
   const inboxes = registry.client(InboxServiceDefinition)
 
   /** Counting is the first thing that a busy registry refuses: where the device is can be said without it. */
@@ -44,7 +52,8 @@ export function createDevicesService({ lookups, registry, callDeadlineMs }: Devi
   }
 
   return {
-    async getDevice({ deviceId }) {
+    async getDevice({ deviceId }, { caller }) {
+      permissions.requireOperation(caller, 'devices.read')
       requireDeviceId(deviceId)
       const [{ routes }, count] = await Promise.all([lookups.find(deviceId, { fresh: true }), inboxCount(deviceId)])
       const device = { ...describe(deviceId, routes), inboxCount: count }
@@ -52,7 +61,8 @@ export function createDevicesService({ lookups, registry, callDeadlineMs }: Devi
         throw new PushError('DEVICE_UNKNOWN', `device ${deviceId} has no session`, { device_id: deviceId })
       return { device }
     },
-    async listAccountDevices({ accountId, pageSize, pageToken }) {
+    async listAccountDevices({ accountId, pageSize, pageToken }, { caller }) {
+      permissions.requireOperation(caller, 'devices.read')
       requirePushId('account_id', accountId)
       if (pageSize < 0 || pageSize > pageSizeMax) {
         const description = `must be from 1 to ${pageSizeMax}; unset means ${pageSizeDefault}`

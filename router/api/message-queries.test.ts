@@ -14,6 +14,8 @@ import { createReceipts } from '../dispatch/receipts.ts'
 import type { MessageQueue } from '../queue/message-queue.ts'
 import { receipt, startReceiptRegistry } from '../testing/receipt-registry.ts'
 import { createMessageQueries } from './message-queries.ts'
+import { createPermissions } from './permissions.ts'
+import { type Policy, parsePolicy } from './policy-file.ts'
 import { createPublishService } from './publish-service.ts'
 
 const id = '0197c2d4-5e6f-7a81-92b3-c4d5e6f70819'
@@ -23,11 +25,13 @@ const nobody = (): never => {
 }
 
 /** The real service over gRPC, with the real writer of receipts, before a registry in memory. */
-async function bench({ watchCountMax = 10 } = {}) {
+async function bench({ watchCountMax = 10, policy }: { watchCountMax?: number; policy?: Policy } = {}) {
   const registry = await startReceiptRegistry()
   const parts = { clock: systemClock, random: systemRandom, log: silentLog, metrics: createMetrics() }
   const receipts = createReceipts({ registry: registry.connection, ...parts, callDeadlineMs: 10_000 })
+  const permissions = createPermissions(() => policy, systemClock)
   const queries = createMessageQueries({
+    permissions,
     registry: registry.connection,
     receipts,
     ...parts,
@@ -41,6 +45,8 @@ async function bench({ watchCountMax = 10 } = {}) {
       adding.add(
         PublishServiceDefinition,
         createPublishService({
+          permissions,
+          checkFanOut: () => undefined,
           streamInFlightMax: 10,
           queue: { publish: nobody } as unknown as MessageQueue,
           dispatcher: { deliverDirect: nobody } as unknown as Dispatcher,
@@ -211,4 +217,42 @@ test('a cancel whose record fails is UNAVAILABLE, and a repeat finishes it', asy
 test('above its bound a watch is refused', async () => {
   const { client } = await bench({ watchCountMax: 0 })
   expect(await failureOf(all(client.watchMessage({ messageId: id }, bound)))).toMatchObject({ reason: 'RATE_EXCEEDED' })
+})
+
+test('a message of another publisher is as unknown as one that does not exist, to read, to follow and to take back', async () => {
+  const { registry, client } = await bench({
+    policy: parsePolicy('{ principals: { someone: { operations: [messages.read, messages.cancel] } } }', 'policy'),
+  })
+  registry.add(receipt(id, { state: MessageState.STORED, time: 10, more: { principal: 'somebody else' } }))
+  const failure = await failureOf(client.getMessage({ messageId: id }, bound))
+  expect(failure).toMatchObject({ reason: 'MESSAGE_UNKNOWN' })
+  const other = id.replace(/.$/, '8')
+  expect((await failureOf(client.getMessage({ messageId: other }, bound))).message).toBe(failure.message.replace(id, other))
+  expect(await client.cancelMessage({ messageId: id }, bound)).toEqual({ removedCount: 0, devices: [] })
+  expect(registry.removed).toEqual([])
+  const watching = new AbortController()
+  setTimeout(() => watching.abort(), 300)
+  await expect(all(client.watchMessage({ messageId: id }, { signal: watching.signal }))).rejects.toMatchObject({
+    name: 'AbortError',
+  })
+})
+
+test('operators whom the policy lets see everybody’s messages see them, and take them back only if it lets them', async () => {
+  const policyOf = (operations: string) =>
+    bench({ policy: parsePolicy(`{ principals: { anonymous: { operations: [${operations}] } } }`, 'policy') })
+  const foreign = receipt(id, { state: MessageState.STORED, time: 10, more: { principal: 'somebody else' } })
+  const reading = await policyOf('messages.read')
+  reading.registry.add(foreign)
+  expect(await reading.client.getMessage({ messageId: id }, bound)).toMatchObject({ devices: [{ deviceId: 'd' }] })
+  expect(await reading.client.cancelMessage({ messageId: id }, bound)).toMatchObject({ removedCount: 0 })
+  const cancelling = await policyOf('messages.cancel')
+  cancelling.registry.add(foreign)
+  expect(await failureOf(cancelling.client.getMessage({ messageId: id }, bound))).toMatchObject({ reason: 'MESSAGE_UNKNOWN' })
+  expect(await cancelling.client.cancelMessage({ messageId: id }, bound)).toMatchObject({ removedCount: 1 })
+})
+
+test('a publisher sees its own without any word of the policy', async () => {
+  const { registry, client } = await bench({ policy: new Map() })
+  registry.add(receipt(id, { state: MessageState.ACKNOWLEDGED, time: 10, more: { principal: 'anonymous' } }))
+  expect(await client.getMessage({ messageId: id }, bound)).toMatchObject({ devices: [{ deviceId: 'd' }] })
 })

@@ -3,10 +3,11 @@ import type { Receipt } from '../../gen/push/internal/v1/queue.ts'
 import { ReceiptServiceDefinition } from '../../gen/push/internal/v1/receipts.ts'
 import { MessageState, StateReason } from '../../gen/push/v1/message.ts'
 import type { DeviceOutcome, PublishServiceImplementation } from '../../gen/push/v1/publish.ts'
+import type { Caller } from '../../service-kit/caller.ts'
 import type { Clock } from '../../service-kit/clock.ts'
-import type { DrainContext } from '../../service-kit/drain-middleware.ts'
 import { PushError } from '../../service-kit/errors.ts'
 import type { GrpcConnection } from '../../service-kit/grpc-client.ts'
+import type { ServedContext } from '../../service-kit/grpc-server.ts'
 import type { Log } from '../../service-kit/log.ts'
 import type { Metrics } from '../../service-kit/metrics.ts'
 import type { Random } from '../../service-kit/random.ts'
@@ -14,11 +15,13 @@ import { microsFromTimestamp, timestampFromMicros } from '../../service-kit/time
 import type { Receipts } from '../dispatch/receipts.ts'
 import { deviceCountOf, deviceOutcomes, expireTimeOf } from './message-state.ts'
 import { createMessageWatches } from './message-watches.ts'
+import type { Permissions } from './permissions.ts'
 
 /** What the calls about messages need. */
 export interface MessageQueriesOptions {
   readonly registry: GrpcConnection
   readonly receipts: Receipts
+  readonly permissions: Permissions
   readonly clock: Clock
   readonly random: Random
   readonly log: Log
@@ -30,7 +33,7 @@ export interface MessageQueriesOptions {
 }
 
 /** The calls about messages that were published before; a part of `PublishService`. */
-export type MessageQueries = Pick<PublishServiceImplementation<DrainContext>, 'getMessage' | 'watchMessage' | 'cancelMessage'>
+export type MessageQueries = Pick<PublishServiceImplementation<ServedContext>, 'getMessage' | 'watchMessage' | 'cancelMessage'>
 
 /** Entries that one call to the registry removes at most. */
 const removeCountMax = 1_000
@@ -39,15 +42,17 @@ const messageIdPattern = /^[0-9a-f]{8}-[0-9a-f]{4}-[78][0-9a-f]{3}-[89ab][0-9a-f
 
 /** Answers what became of messages, follows them and takes them back. It owns nothing that must be closed: watches end with the server. */
 export function createMessageQueries(options: MessageQueriesOptions): MessageQueries {
-  const { registry, receipts, clock, log, metrics, callDeadlineMs } = options
+  const { registry, receipts, permissions, clock, log, metrics, callDeadlineMs } = options
   const receiptClient = registry.client(ReceiptServiceDefinition)
   const inboxClient = registry.client(InboxServiceDefinition)
   const cancelled = metrics.counter('push_router_cancelled_total', 'Messages taken back from inboxes')
-  const watches = createMessageWatches({ ...options, countMax: options.watchCountMax, read: readReceipts, unknown })
+  const watches = createMessageWatches({ ...options, countMax: options.watchCountMax, unknown })
 
-  async function readReceipts(messageId: string): Promise<Receipt[]> {
+  /** Of a message of somebody else there is nothing, as if it did not exist: who guesses ids learns nothing. */
+  async function readReceipts(messageId: string, caller: Caller, operation: 'messages.read' | 'messages.cancel') {
     try {
-      return (await receiptClient.get({ messageId }, { deadlineMs: callDeadlineMs })).receipts
+      const { receipts } = await receiptClient.get({ messageId }, { deadlineMs: callDeadlineMs })
+      return receipts.filter(({ principal }) => permissions.owns(caller, principal, operation))
     } catch (cause) {
       throw new PushError('REGISTRY_UNAVAILABLE', 'the registry does not answer; try again', {}, { cause })
     }
@@ -79,9 +84,9 @@ export function createMessageQueries(options: MessageQueriesOptions): MessageQue
   }
 
   return {
-    async getMessage({ messageId }) {
+    async getMessage({ messageId }, { caller }) {
       requireMessageId(messageId)
-      const found = await readReceipts(messageId)
+      const found = await readReceipts(messageId, caller, 'messages.read')
       if (found.length === 0) throw unknown(messageId)
       return {
         messageId,
@@ -94,16 +99,16 @@ export function createMessageQueries(options: MessageQueriesOptions): MessageQue
       // Begins anew on another router without loss, so draining may cut it.
       context.abortOnTerminate()
       requireMessageId(messageId)
-      return watches.watch(messageId, context.signal)
+      return watches.watch(messageId, () => readReceipts(messageId, context.caller, 'messages.read'), context.signal)
     },
-    async cancelMessage({ messageId }) {
+    async cancelMessage({ messageId }, { caller }) {
       requireMessageId(messageId)
-      const found = await readReceipts(messageId)
+      const found = await readReceipts(messageId, caller, 'messages.cancel')
       const now = deviceOutcomes(found, clock.nowMicros())
       const stored = now.filter(isStored).flatMap(({ deviceId }) => storedReceiptOf(found, deviceId))
       if (stored.length === 0) return { removedCount: 0, devices: now }
       const taken = await takeBack(stored)
-      log.info('message taken back', { message_id: messageId, device_count: taken.length })
+      log.info('message taken back', { message_id: messageId, principal: caller.principal, device_count: taken.length })
       return { removedCount: taken.length, devices: deviceOutcomes([...found, ...taken], clock.nowMicros()) }
     },
   }
@@ -112,7 +117,7 @@ export function createMessageQueries(options: MessageQueriesOptions): MessageQue
 function unknown(messageId: string): PushError {
   return new PushError(
     'MESSAGE_UNKNOWN',
-    `nothing is recorded of message ${messageId}: it may still be queued, may have been published with receipts NONE, or its receipts are past their time`,
+    `nothing is recorded of message ${messageId} that you may see: it may still be queued, be published with receipts NONE or by another publisher, or its receipts are past their time`,
     { message_id: messageId },
   )
 }

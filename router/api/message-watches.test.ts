@@ -23,12 +23,12 @@ function bench(countMax = 10) {
     random: seededRandom(3),
     countMax,
     unknown: (messageId) => new PushError('MESSAGE_UNKNOWN', messageId),
-    async read() {
-      registry.readCount++
-      if (registry.down) throw new PushError('REGISTRY_UNAVAILABLE', 'down')
-      return registry.rows
-    },
   })
+  const read = async () => {
+    registry.readCount++
+    if (registry.down) throw new PushError('REGISTRY_UNAVAILABLE', 'down')
+    return registry.rows
+  }
   const leaving = new AbortController()
 
   /** Watches, and notes each step and how it ended. */
@@ -36,7 +36,7 @@ function bench(countMax = 10) {
     const said: string[] = []
     const note = ({ device }: WatchMessageResponse) => said.push(`${device?.deviceId} ${stateNames.get(device?.outcome?.state)}`)
     const run = async () => {
-      for await (const response of watches.watch('m', leaving.signal)) note(response)
+      for await (const response of watches.watch('m', read, leaving.signal)) note(response)
     }
     const ended = run().then(
       () => said.push('end'),

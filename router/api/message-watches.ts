@@ -10,8 +10,6 @@ import { deviceCountOf, deviceOutcomes, expireTimeOf } from './message-state.ts'
 
 /** What watches need. */
 export interface MessageWatchesOptions {
-  /** Reads the receipts of a message. Rejects when the registry does not answer. */
-  readonly read: (messageId: string) => Promise<Receipt[]>
   /** What is told when nothing was recorded in time. */
   readonly unknown: (messageId: string) => PushError
   readonly clock: Clock
@@ -24,11 +22,16 @@ export interface MessageWatchesOptions {
 /** Follows messages to their final states. */
 export interface MessageWatches {
   /**
-   * Gives what is known, then every change, and ends when the message is final at every device that it is for. Ends with MESSAGE_UNKNOWN when nothing
+   * `read` reads the receipts of the message that the caller may see, and rejects when the registry does not answer. Gives what is known, then
+   * every change, and ends when the message is final at every device that it is for. Ends with MESSAGE_UNKNOWN when nothing
    * is recorded within 60 s, with REGISTRY_UNAVAILABLE when the registry has not answered for 30 s, with RATE_EXCEEDED when too many watch,
    * and with the signal's reason.
    */
-  watch(messageId: string, signal: AbortSignal): AsyncGenerator<WatchMessageResponse, void, undefined>
+  watch(
+    messageId: string,
+    read: () => Promise<Receipt[]>,
+    signal: AbortSignal,
+  ): AsyncGenerator<WatchMessageResponse, void, undefined>
 }
 
 /** How long a message is waited for of which nothing is recorded, in ms. */
@@ -43,18 +46,22 @@ const retryAfterMs = 1_000
 
 /** Creates the watches of one router. */
 export function createMessageWatches(options: MessageWatchesOptions): MessageWatches {
-  const { read, unknown, clock, random, metrics, countMax } = options
+  const { unknown, clock, random, metrics, countMax } = options
   const open = metrics.gauge('push_router_watches', 'Messages being watched')
   const refused = metrics.counter('push_router_watches_refused_total', 'Watches refused because too many were open')
   let count = 0
 
-  async function* follow(messageId: string, signal: AbortSignal): AsyncGenerator<WatchMessageResponse, void, undefined> {
+  async function* follow(
+    messageId: string,
+    read: () => Promise<Receipt[]>,
+    signal: AbortSignal,
+  ): AsyncGenerator<WatchMessageResponse, void, undefined> {
     const told = new Map<string, string>()
     const backoff = createBackoff({ baseMs: pause.base, capMs: pause.cap, random })
     const startedAt = clock.monotonic()
     let answeredAt = startedAt
     for (;;) {
-      const found = await read(messageId).catch((error: unknown) => {
+      const found = await read().catch((error: unknown) => {
         if (clock.monotonic() - answeredAt >= registryFailureMaxMs) throw error
       })
       signal.throwIfAborted()
@@ -81,14 +88,14 @@ export function createMessageWatches(options: MessageWatchesOptions): MessageWat
   }
 
   return {
-    async *watch(messageId, signal) {
+    async *watch(messageId, read, signal) {
       if (count >= countMax) {
         refused.inc()
         throw new PushError('RATE_EXCEEDED', `${countMax} messages are watched on this router already`, {}, { retryAfterMs })
       }
       open.set(++count)
       try {
-        yield* follow(messageId, signal)
+        yield* follow(messageId, read, signal)
       } finally {
         open.set(--count)
       }

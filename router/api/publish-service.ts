@@ -10,8 +10,8 @@ import {
 } from '../../gen/push/v1/publish.ts'
 import { remainingCallMs } from '../../service-kit/call-deadline.ts'
 import type { Clock } from '../../service-kit/clock.ts'
-import type { DrainContext } from '../../service-kit/drain-middleware.ts'
 import { PushError } from '../../service-kit/errors.ts'
+import type { ServedContext } from '../../service-kit/grpc-server.ts'
 import type { Log } from '../../service-kit/log.ts'
 import type { Metrics } from '../../service-kit/metrics.ts'
 import { timestampFromMicros } from '../../service-kit/time.ts'
@@ -20,8 +20,10 @@ import type { DeviceSettlement, Settlement } from '../dispatch/settlement.ts'
 import { hopTimes } from '../dispatch/state-recorder.ts'
 import type { Lane, MessageQueue } from '../queue/message-queue.ts'
 import type { Acceptance } from './acceptance.ts'
+import type { FanOutCheck } from './fan-out.ts'
 import { checkMessage } from './message-check.ts'
 import type { MessageQueries } from './message-queries.ts'
+import type { Permissions } from './permissions.ts'
 import { createPublishStream } from './publish-stream.ts'
 
 /** What the service needs. */
@@ -29,6 +31,8 @@ export interface PublishServiceOptions {
   readonly queue: MessageQueue
   readonly dispatcher: Dispatcher
   readonly acceptance: Acceptance
+  readonly permissions: Permissions
+  readonly checkFanOut: FanOutCheck
   readonly clock: Clock
   readonly metrics: Metrics
   /** Answers the calls about messages published before. */
@@ -54,11 +58,9 @@ export function laneOf(priority: Priority): Lane {
 }
 
 /** Takes messages from publishers. */
-export function createPublishService(options: PublishServiceOptions): PublishServiceImplementation<DrainContext> {
-  const { queue, dispatcher, acceptance, clock, log, metrics, queries, streamInFlightMax } = options
+export function createPublishService(options: PublishServiceOptions): PublishServiceImplementation<ServedContext> {
+  const { queue, dispatcher, acceptance, permissions, checkFanOut, clock, log, metrics, queries, streamInFlightMax } = options
   const published = metrics.counter('push_router_published_total', 'Messages taken from publishers', ['mode', 'priority'])
-  // Until publishers have identities every one is the same principal.
-  const principal = 'anonymous'
 
   async function publishQueued(queued: QueuedMessage, key: string, lane: Lane): Promise<PublishResponse> {
     await queue.publish({ lane, key, value: QueuedMessage.encode(queued).finish() })
@@ -80,7 +82,7 @@ export function createPublishService(options: PublishServiceOptions): PublishSer
     return answer(queued, settlement.state, outcomeOf(settlement))
   }
 
-  async function publish({ message, mode }: PublishRequest, context: CallContext): Promise<PublishResponse> {
+  async function publish({ message, mode }: PublishRequest, context: CallContext & ServedContext): Promise<PublishResponse> {
     if (mode !== PublishMode.UNSPECIFIED && mode !== PublishMode.QUEUED && mode !== PublishMode.DIRECT) {
       throw new PushError(
         'INVALID_REQUEST',
@@ -90,8 +92,11 @@ export function createPublishService(options: PublishServiceOptions): PublishSer
       )
     }
     const checked = checkMessage(message)
+    permissions.requirePublish(context.caller, checked)
+    const fanOut = checkFanOut(context.caller.principal, checked)
+    if (fanOut) await fanOut
     const direct = mode === PublishMode.DIRECT
-    const queued = acceptance.accept(checked, principal)
+    const queued = acceptance.accept(checked, context.caller.principal)
     const lane = laneOf(checked.message.priority)
     const nowOrNever = checked.message.ttl?.seconds === 0 && checked.message.ttl.nanos === 0
     const response = direct

@@ -1,13 +1,14 @@
 import type { CallContext } from 'nice-grpc-common'
 import type { PublishRequest, PublishResponse, PublishStreamRequest, PublishStreamResponse } from '../../gen/push/v1/publish.ts'
 import { type PushError, toPushError } from '../../service-kit/errors.ts'
+import type { ServedContext } from '../../service-kit/grpc-server.ts'
 import type { Log } from '../../service-kit/log.ts'
 import type { Metrics } from '../../service-kit/metrics.ts'
 
 /** What publish streams need. */
 export interface PublishStreamOptions {
   /** Publishes one message, as the unary call does. */
-  readonly publish: (request: PublishRequest, context: CallContext) => Promise<PublishResponse>
+  readonly publish: (request: PublishRequest, context: CallContext & ServedContext) => Promise<PublishResponse>
   /** Items of one stream that are taken and not answered. Above it the stream is not read, which slows its publisher down. */
   readonly inFlightMax: number
   readonly log: Log
@@ -17,7 +18,7 @@ export interface PublishStreamOptions {
 /** Publishes what comes on a stream. */
 export type PublishStream = (
   requests: AsyncIterable<PublishStreamRequest>,
-  context: CallContext,
+  context: CallContext & ServedContext,
 ) => AsyncGenerator<PublishStreamResponse, void, undefined>
 
 /**
@@ -37,7 +38,7 @@ export function createPublishStream({ publish, inFlightMax, log, metrics }: Publ
 
   async function answer(
     { sequence, publish: request }: PublishStreamRequest,
-    context: CallContext,
+    context: CallContext & ServedContext,
   ): Promise<PublishStreamResponse> {
     try {
       const accepted = await publish(request ?? { message: undefined, mode: 0 }, context)

@@ -6,9 +6,12 @@ import {
   type SessionReplaced,
   type UplinkServiceImplementation,
 } from '../../gen/push/internal/v1/uplink.ts'
+import { requireEdgeName } from '../../service-kit/caller.ts'
 import { PushError } from '../../service-kit/errors.ts'
+import type { ServedContext } from '../../service-kit/grpc-server.ts'
 import { isPushId } from '../../service-kit/ids.ts'
 import type { Metrics } from '../../service-kit/metrics.ts'
+import { edgeNameOf } from '../../service-kit/peer-identity.ts'
 import type { EdgeDirectory } from '../dispatch/edge-directory.ts'
 import type { EdgeLinks } from '../dispatch/edge-links.ts'
 import type { Flushes } from '../dispatch/flush.ts'
@@ -35,7 +38,7 @@ export function createUplinkService({
   lateAnswers,
   flushes,
   metrics,
-}: UplinkServiceOptions): UplinkServiceImplementation {
+}: UplinkServiceOptions): UplinkServiceImplementation<ServedContext> {
   const reports = metrics.counter('push_router_uplink_items_total', 'News from edges by kind and what became of it', [
     'kind',
     'result',
@@ -83,7 +86,8 @@ export function createUplinkService({
   }
 
   return {
-    async report({ items }) {
+    async report({ edgeId, items }, { caller }) {
+      requireEdgeName(caller, edgeNameOf(edgeId))
       if (items.length > itemCountMax) {
         const description = `must be at most ${itemCountMax}`
         throw new PushError('INVALID_REQUEST', `items ${description}`, {}, { violations: [{ field: 'items', description }] })
@@ -91,6 +95,7 @@ export function createUplinkService({
       return { results: await Promise.all(items.map(take)) }
     },
     async *flushInbox(request, context) {
+      requireEdgeName(context.caller, edgeNameOf(request.edgeId))
       requireDeviceId(request.deviceId)
       for (const [field, value] of [
         ['edge_id', request.edgeId],

@@ -9,6 +9,7 @@ import {
   type Outcome,
   OutcomeKind,
 } from '../../gen/push/internal/v1/edge.ts'
+import { serviceTransport } from '../../service-kit/client-transport.ts'
 import { type Clock, systemClock } from '../../service-kit/clock.ts'
 import { PushError } from '../../service-kit/errors.ts'
 import { type GrpcServer, serveGrpc } from '../../service-kit/grpc-server.ts'
@@ -16,6 +17,7 @@ import { silentLog } from '../../service-kit/log.ts'
 import { createMetrics } from '../../service-kit/metrics.ts'
 import { systemRandom } from '../../service-kit/random.ts'
 import { metricValue } from '../../service-kit/testing/metric-value.ts'
+import { recordingLog } from '../../service-kit/testing/recording-log.ts'
 import { SteeredClock } from '../../service-kit/testing/steered-clock.ts'
 import { buildDelivery } from './delivery.ts'
 import { EdgeLink, owedCountMax } from './edge-link.ts'
@@ -451,4 +453,24 @@ test("the device's answer to a delivery that no outcome came for in time is told
   send(link)
   await wake.promise
   expect(late).toEqual([`d m ${OutcomeKind.ACKNOWLEDGED}`])
+})
+
+test('an edge on another machine is not dialled in plain text, which is told once', async () => {
+  const log = recordingLog()
+  const link = new EdgeLink({
+    ...parts,
+    log,
+    edgeId: 'e1-abcdefgh',
+    address: '10.0.0.1:7402',
+    limits: defaultLinkLimits,
+    transport: serviceTransport(undefined, false),
+  })
+  opened.push(() => link.close())
+  for (let times = 0; times < 2; times++) {
+    send(link)
+    await expect.poll(() => link.state).toBe('down')
+  }
+  expect(
+    log.withPhrase('edge is not dialled in plain text; give this router and the edge certificates, or set ROUTER_INSECURE=true'),
+  ).toMatchObject([{ level: 'error', facts: { edge_id: 'e1-abcdefgh', address: '10.0.0.1:7402' } }])
 })

@@ -8,6 +8,7 @@ import {
   type InboxReadyResult,
 } from '../../gen/push/internal/v1/edge.ts'
 import { type Backoff, createBackoff } from '../../service-kit/backoff.ts'
+import { PlainTextError, type ServiceTransport } from '../../service-kit/client-transport.ts'
 import type { Clock, Timer } from '../../service-kit/clock.ts'
 import { callErrorOf } from '../../service-kit/errors.ts'
 import { connectGrpc, type GrpcConnection } from '../../service-kit/grpc-client.ts'
@@ -23,6 +24,8 @@ export interface EdgeLinkOptions {
   readonly edgeId: string
   readonly address: string
   readonly limits: EdgeLinkLimits
+  /** How the edge is dialled. Default: in plain text, on this machine. */
+  readonly transport?: ServiceTransport | undefined
   /** Hears the device's answers to deliveries that nobody waits for any more. */
   readonly onLateOutcome?: ((late: LateOutcome) => void) | undefined
   readonly clock: Clock
@@ -93,6 +96,7 @@ export class EdgeLink implements Link {
   #stream: Stream | undefined
   #ending = false
   #closed = false
+  #toldPlainText = false
 
   constructor(options: EdgeLinkOptions) {
     this.edgeId = options.edgeId
@@ -269,6 +273,7 @@ export class EdgeLink implements Link {
     try {
       this.#connection ??= connectGrpc({
         addresses: this.address,
+        ...(this.#options.transport && { transport: this.#options.transport.toEdge(this.edgeId) }),
         log,
         clock,
         random: this.#options.random,
@@ -296,7 +301,18 @@ export class EdgeLink implements Link {
       const failure = callErrorOf(error)
       gone = failure.reason === 'EDGE_RESTARTED'
       cause = gone ? 'gone' : 'failed'
-      if (!this.#ending) log.debug('stream to edge failed', { edge_id: this.edgeId, address: this.address, cause: error })
+      // Nothing that time mends, unlike the rest: told once, though it is tried again and again.
+      if (error instanceof PlainTextError) {
+        if (!this.#toldPlainText)
+          log.error(
+            'edge is not dialled in plain text; give this router and the edge certificates, or set ROUTER_INSECURE=true',
+            {
+              edge_id: this.edgeId,
+              address: this.address,
+            },
+          )
+        this.#toldPlainText = true
+      } else if (!this.#ending) log.debug('stream to edge failed', { edge_id: this.edgeId, address: this.address, cause: error })
     } finally {
       openTimer.cancel()
       this.#idleTimer?.cancel()

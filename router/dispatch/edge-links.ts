@@ -1,4 +1,5 @@
 import type { SessionRow } from '../../gen/push/internal/v1/registry.ts'
+import type { ServiceTransport } from '../../service-kit/client-transport.ts'
 import type { Clock } from '../../service-kit/clock.ts'
 import type { Log } from '../../service-kit/log.ts'
 import type { Metrics } from '../../service-kit/metrics.ts'
@@ -12,6 +13,8 @@ export interface EdgeLinksOptions {
   readonly random: Random
   readonly log: Log
   readonly metrics: Metrics
+  /** How edges are dialled. Default: in plain text, on this machine. */
+  readonly transport?: ServiceTransport
   readonly limits?: EdgeLinkLimits
   /** Hears the devices' answers to deliveries that nobody waits for any more. */
   readonly onLateOutcome?: (late: LateOutcome) => void

@@ -1,4 +1,5 @@
-import { addressList, flag, path, type Setting, setting, text, wholeNumber } from '../../service-kit/config.ts'
+import { isLoopbackList } from '../../service-kit/client-transport.ts'
+import { addressList, flag, oneOf, path, type Setting, setting, text, wholeNumber } from '../../service-kit/config.ts'
 
 /** What an operator sets about Kafka. */
 export const kafkaSettings = {
@@ -22,6 +23,32 @@ export const kafkaSettings = {
     default: 3,
     doc: 'Brokers that keep each record, of topics that are created.',
   }),
+  kafkaTls: setting('ROUTER_KAFKA_TLS', flag(), {
+    default: false,
+    doc: 'Reach Kafka over TLS. Brokers are known by their host names.',
+  }),
+  kafkaTlsCaFile: setting('ROUTER_KAFKA_TLS_CA_FILE', path(), {
+    optional: true,
+    doc: 'Certificates (PEM) of the authorities that brokers must be certified by. Unset: those that Node believes. Read at the start.',
+  }),
+  kafkaTlsCertFile: setting('ROUTER_KAFKA_TLS_CERT_FILE', path(), {
+    optional: true,
+    doc: 'Certificate (PEM) that this router shows to brokers, where they ask for one.',
+  }),
+  kafkaTlsKeyFile: setting('ROUTER_KAFKA_TLS_KEY_FILE', path(), {
+    optional: true,
+    doc: 'Private key (PEM) that belongs to that certificate.',
+  }),
+  kafkaSaslMechanism: setting('ROUTER_KAFKA_SASL_MECHANISM', oneOf(['plain', 'scram-sha-256', 'scram-sha-512']), {
+    optional: true,
+    doc: 'How the router logs in at Kafka. Unset: no login.',
+  }),
+  kafkaSaslUser: setting('ROUTER_KAFKA_SASL_USER', text({ maxLength: 200 }), { optional: true, doc: 'Who it logs in as.' }),
+  kafkaSaslPassword: setting('ROUTER_KAFKA_SASL_PASSWORD', text({ maxLength: 1_000 }), {
+    optional: true,
+    secret: true,
+    doc: 'The password that goes with the user.',
+  }),
   allowWeakDurability: setting('ROUTER_ALLOW_WEAK_DURABILITY', flag(), {
     default: false,
     doc: 'Accept QUEUED messages though topics have fewer than 3 replicas, or fewer than 2 that must be in sync: a disk that breaks can lose them.',
@@ -44,7 +71,11 @@ export type QueueConfig = {
 }
 
 /** What is wrong between these settings, as lines for the operator. */
-export function queueProblems(config: Pick<QueueConfig, 'kafkaBrokers' | 'queuePath'>): string[] {
+export function queueProblems(config: QueueConfig & { readonly insecure?: boolean }): string[] {
+  return [...choiceProblems(config), ...protectionProblems(config)]
+}
+
+function choiceProblems(config: QueueConfig): string[] {
   if (config.kafkaBrokers === undefined && config.queuePath === undefined) {
     return [
       'ROUTER_KAFKA_BROKERS is missing; expected host:port[,host:port…], or a file for the embedded queue in ROUTER_QUEUE_PATH',
@@ -58,6 +89,31 @@ export function queueProblems(config: Pick<QueueConfig, 'kafkaBrokers' | 'queueP
         `ROUTER_KAFKA_BROKERS is "${config.kafkaBrokers}"; expected host:port[,host:port…], as Kafka itself names the other brokers`,
       ]
     : []
+}
+
+/** What is missing, or would be sent where anybody could read it. */
+function protectionProblems(config: QueueConfig & { readonly insecure?: boolean }): string[] {
+  const { kafkaBrokers, kafkaTls, kafkaTlsCaFile, kafkaTlsCertFile, kafkaTlsKeyFile } = config
+  const { kafkaSaslMechanism, kafkaSaslUser, kafkaSaslPassword } = config
+  const problems: string[] = []
+  if (!kafkaTls && (kafkaTlsCaFile ?? kafkaTlsCertFile ?? kafkaTlsKeyFile) !== undefined)
+    problems.push('ROUTER_KAFKA_TLS is not set, though one of its files is; set ROUTER_KAFKA_TLS=true')
+  if ((kafkaTlsCertFile === undefined) !== (kafkaTlsKeyFile === undefined))
+    problems.push('ROUTER_KAFKA_TLS_CERT_FILE and ROUTER_KAFKA_TLS_KEY_FILE go together')
+  const login = [kafkaSaslMechanism, kafkaSaslUser, kafkaSaslPassword].filter((part) => part !== undefined).length
+  if (login > 0 && login < 3)
+    problems.push('ROUTER_KAFKA_SASL_MECHANISM, ROUTER_KAFKA_SASL_USER and ROUTER_KAFKA_SASL_PASSWORD go together')
+  if (
+    kafkaBrokers !== undefined &&
+    !kafkaTls &&
+    !config.insecure &&
+    !isLoopbackList(kafkaBrokers) &&
+    !kafkaBrokers.startsWith('dns:')
+  )
+    problems.push(
+      `ROUTER_KAFKA_BROKERS is "${kafkaBrokers}", and without TLS anybody could read along; set ROUTER_KAFKA_TLS=true, or set ROUTER_INSECURE=true`,
+    )
+  return problems
 }
 
 /** Splits the text of ROUTER_KAFKA_BROKERS. */

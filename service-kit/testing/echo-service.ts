@@ -1,4 +1,5 @@
 import type { CallContext } from 'nice-grpc'
+import type { ServedContext } from '../grpc-server.ts'
 
 /** What the echo service takes and gives, as JSON on the wire: tests of the transport need no contract of their own. */
 export interface EchoMessage {
@@ -21,16 +22,16 @@ export const EchoDefinition = {
 
 /** What a test wants to happen; by default everything is echoed. */
 export interface EchoBehaviour {
-  unary?(request: EchoMessage, context: CallContext): Promise<EchoMessage>
-  serverStream?(request: EchoMessage, context: CallContext & { abortOnTerminate(): void }): AsyncIterable<EchoMessage>
+  unary?(request: EchoMessage, context: CallContext & ServedContext): Promise<EchoMessage>
+  serverStream?(request: EchoMessage, context: CallContext & ServedContext): AsyncIterable<EchoMessage>
 }
 
 /** An implementation of it. */
 export function echoService(behaviour: EchoBehaviour = {}) {
   return {
-    unary: (request: EchoMessage, context: CallContext): Promise<EchoMessage> =>
+    unary: (request: EchoMessage, context: CallContext & ServedContext): Promise<EchoMessage> =>
       behaviour.unary?.(request, context) ?? Promise.resolve(request),
-    async *serverStream(request: EchoMessage, context: CallContext & { abortOnTerminate(): void }): AsyncIterable<EchoMessage> {
+    async *serverStream(request: EchoMessage, context: CallContext & ServedContext): AsyncIterable<EchoMessage> {
       yield* behaviour.serverStream?.(request, context) ?? [request]
     },
     async *bidi(requests: AsyncIterable<EchoMessage>): AsyncIterable<EchoMessage> {

@@ -104,6 +104,11 @@ export class ServiceProcess {
     return this.#running().stop(graceMs)
   }
 
+  /** Has it read its files again: SIGHUP. */
+  reload(): void {
+    this.#running().signal('SIGHUP')
+  }
+
   /** Freezes it: its sockets stay open, and nothing is read from them. */
   pause(): void {
     this.#running().signal('SIGSTOP')

@@ -7,6 +7,8 @@ export interface CassandraPlace {
   readonly index: number
   readonly nativePort: number
   readonly storagePort: number
+  /** Clients come over TLS and log in; the certificate with its key lies in `keystore.pem`. */
+  readonly secured?: boolean
 }
 
 /** A small node that starts fast: no bootstrap, small caches and buffers. */
@@ -41,10 +43,18 @@ export function cassandraYaml(place: CassandraPlace): string {
     concurrent_reads: 16,
     concurrent_writes: 16,
     native_transport_max_threads: 128,
+    ...(place.secured && securitySettings),
   }
   return Object.entries(settings)
     .map(([key, value]) => `${key}: ${value}\n`)
     .join('')
+}
+
+const securitySettings = {
+  authenticator: 'PasswordAuthenticator',
+  client_encryption_options:
+    '{enabled: true, optional: false, require_client_auth: false, ' +
+    'ssl_context_factory: {class_name: org.apache.cassandra.security.PEMBasedSslContextFactory}, keystore: keystore.pem}',
 }
 
 /** The ring of tokens divided evenly, with 0 for the only node of one. */

@@ -20,6 +20,15 @@ export interface CassandraOptions {
   readonly ports?: readonly number[]
   /** Has `folder` removed when this process dies without having stopped the nodes. Default false. */
   readonly temporary?: boolean
+  /** Clients come over TLS and log in, at first as `cassandra` with that password. Default: plain text, and nobody logs in. */
+  readonly security?: CassandraSecurity
+}
+
+/** A node's certificate. */
+export interface CassandraSecurity {
+  readonly certificate: string
+  readonly key: string
+  readonly authorities: string
 }
 
 /** What a driver needs to connect. */
@@ -74,7 +83,12 @@ async function startOn(
     const folder = join(options.folder, name)
     await rm(folder, { recursive: true, force: true })
     await mkdir(folder, { recursive: true })
-    await writeFile(join(folder, 'cassandra.yaml'), cassandraYaml({ clusterName, hosts, index, nativePort, storagePort }))
+    await writeFile(
+      join(folder, 'cassandra.yaml'),
+      cassandraYaml({ clusterName, hosts, index, nativePort, storagePort, secured: options.security !== undefined }),
+    )
+    if (options.security)
+      await writeFile(join(folder, 'keystore.pem'), options.security.key + options.security.certificate, { mode: 0o600 })
     await writeFile(join(folder, 'logback.xml'), cassandraLogging)
     const [command = 'java', ...before] = [...launchCommand, 'java']
     return launchNode({
@@ -94,7 +108,7 @@ async function startOn(
         'org.apache.cassandra.service.CassandraDaemon',
       ],
       ...(options.temporary ? { removeWhenOrphaned: options.folder } : {}),
-      probe: () => probeNode(host, nativePort, clusterName),
+      probe: () => probeNode(host, nativePort, clusterName, options.security),
     })
   }
   try {
@@ -111,8 +125,8 @@ async function startOn(
 }
 
 /** Asks one node for its name over CQL. Throws unless it answers, and, where wanted, as a member of that cluster. */
-export async function probeNode(host: string, port: number, clusterName?: string): Promise<void> {
-  const client = clientOf(host, port)
+export async function probeNode(host: string, port: number, clusterName?: string, security?: CassandraSecurity): Promise<void> {
+  const client = clientOf(host, port, security)
   try {
     const row = (await client.execute('SELECT cluster_name FROM system.local')).first()
     const found: unknown = row?.get('cluster_name')
@@ -155,8 +169,12 @@ async function provideQuorum(hosts: readonly string[], port: number): Promise<vo
 }
 
 /** A client that talks to this one node only. */
-function clientOf(host: string, port: number): Client {
+function clientOf(host: string, port: number, security?: CassandraSecurity): Client {
   return new Client({
+    ...(security && {
+      sslOptions: { ca: security.authorities, rejectUnauthorized: true },
+      credentials: { username: 'cassandra', password: 'cassandra' },
+    }),
     contactPoints: [host],
     localDataCenter,
     protocolOptions: { port },

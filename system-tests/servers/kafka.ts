@@ -4,7 +4,7 @@ import { mkdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { delimiter, join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { promisify } from 'node:util'
-import { Kafka, logLevel, Partitioners } from 'kafkajs'
+import { Kafka, type KafkaConfig, logLevel, Partitioners } from 'kafkajs'
 import { fetchJars } from './fetch.ts'
 import { freePorts } from './ports.ts'
 import { launchNode, type ServerNode, type StartedNode, withPortRetry } from './server-node.ts'
@@ -17,6 +17,17 @@ export interface KafkaOptions {
   readonly ports?: readonly number[]
   /** Has `folder` removed when this process dies without having stopped the brokers. Default false. */
   readonly temporary?: boolean
+  /** Clients come over TLS and log in. Default: plain text, and nobody logs in. */
+  readonly security?: KafkaSecurity
+}
+
+/** A broker's certificate, and who may log in, by SASL PLAIN and SCRAM-SHA-512. */
+export interface KafkaSecurity {
+  readonly certificate: string
+  readonly key: string
+  readonly authorities: string
+  readonly user: string
+  readonly password: string
 }
 
 export interface KafkaServers {
@@ -56,7 +67,7 @@ async function startOn(ports: readonly number[], classPath: string, options: Kaf
     for (const result of launched) if (result.status === 'rejected') throw result.reason
     await Promise.all(nodes.map((node) => node.ready()))
     const brokers = nodes.map((node) => node.address)
-    await warmUp(brokers)
+    await warmUp(brokers, options.security)
     return { brokers, bootstrap: brokers.join(','), nodes, activeController: () => findController(nodes, options.folder), close }
   } catch (error) {
     await close()
@@ -91,8 +102,14 @@ async function launchBroker(cluster: Cluster, member: Member, classPath: string,
   const address = `${host}:${member.clientPort}`
   await rm(folder, { recursive: true, force: true })
   await mkdir(folder, { recursive: true })
-  await writeFile(join(folder, 'server.properties'), brokerProperties(cluster, member))
+  const { security } = options
+  await writeFile(join(folder, 'server.properties'), brokerProperties(cluster, member, security))
   const format = ['-cp', classPath, 'kafka.tools.StorageTool', 'format', '-t', cluster.id, '-c', 'server.properties']
+  if (security) {
+    await writeFile(join(folder, 'keystore.pem'), security.key + security.certificate, { mode: 0o600 })
+    await writeFile(join(folder, 'truststore.pem'), security.authorities)
+    format.push('--add-scram', `SCRAM-SHA-512=[name=${security.user},password=${security.password}]`)
+  }
   await promisify(execFile)('java', [...jvmArgs, ...format], { cwd: folder }).catch(
     (error: { stdout?: string; stderr?: string }) => {
       throw new Error(`the storage of ${name} could not be formatted:\n${error.stderr ?? ''}${error.stdout ?? ''}`, {
@@ -107,7 +124,7 @@ async function launchBroker(cluster: Cluster, member: Member, classPath: string,
     command: 'java',
     args: [...jvmArgs, '-cp', classPath, 'kafka.Kafka', 'server.properties'],
     ...(options.temporary ? { removeWhenOrphaned: options.folder } : {}),
-    probe: () => probeBroker(address, { clusterId: cluster.id, brokerId: member.id }),
+    probe: () => probeBroker(address, { clusterId: cluster.id, brokerId: member.id }, security),
   })
 }
 
@@ -133,17 +150,19 @@ async function findController(nodes: readonly StartedNode[], folder: string): Pr
 
 const nameOf = (brokerId: number) => `kafka-${brokerId}`
 
-function brokerProperties(cluster: Cluster, member: Member): string {
+function brokerProperties(cluster: Cluster, member: Member, security: KafkaSecurity | undefined): string {
+  const clientListener = security ? 'SASL_SSL' : 'PLAINTEXT'
   const memberCount = cluster.members.length
   const inSyncMin = memberCount > 1 ? 2 : 1
   const properties: Record<string, string | number | boolean> = {
     'process.roles': 'broker,controller',
     'node.id': member.id,
     'controller.quorum.voters': cluster.members.map(({ id, controllerPort }) => `${id}@${host}:${controllerPort}`).join(','),
-    listeners: `PLAINTEXT://${host}:${member.clientPort},CONTROLLER://${host}:${member.controllerPort}`,
-    'advertised.listeners': `PLAINTEXT://${host}:${member.clientPort}`,
+    listeners: `${clientListener}://${host}:${member.clientPort},CONTROLLER://${host}:${member.controllerPort}`,
+    'advertised.listeners': `${clientListener}://${host}:${member.clientPort}`,
     'controller.listener.names': 'CONTROLLER',
-    'listener.security.protocol.map': 'CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT',
+    'listener.security.protocol.map': 'CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL_SSL:SASL_SSL',
+    ...(security && securityProperties(security)),
     // In the broker's working folder.
     'log.dirs': 'data',
     'default.replication.factor': memberCount,
@@ -167,12 +186,28 @@ function brokerProperties(cluster: Cluster, member: Member): string {
     .join('')
 }
 
+function securityProperties({ user, password }: KafkaSecurity): Record<string, string> {
+  const login = `username="${user}" password="${password}" user_${user}="${password}"`
+  return {
+    'inter.broker.listener.name': 'SASL_SSL',
+    'sasl.enabled.mechanisms': 'PLAIN,SCRAM-SHA-512',
+    'sasl.mechanism.inter.broker.protocol': 'PLAIN',
+    'listener.name.sasl_ssl.plain.sasl.jaas.config': `org.apache.kafka.common.security.plain.PlainLoginModule required ${login};`,
+    'listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config': 'org.apache.kafka.common.security.scram.ScramLoginModule required;',
+    'ssl.keystore.type': 'PEM',
+    'ssl.keystore.location': 'keystore.pem',
+    'ssl.truststore.type': 'PEM',
+    'ssl.truststore.location': 'truststore.pem',
+  }
+}
+
 /** Asks one broker for the cluster's metadata. Throws unless it answers, and, where wanted, as itself and a member. */
 export async function probeBroker(
   address: string,
   want?: { readonly clusterId: string; readonly brokerId: number },
+  security?: KafkaSecurity,
 ): Promise<void> {
-  const admin = client([address]).admin()
+  const admin = client([address], 0, security).admin()
   try {
     await admin.connect()
     const { clusterId, brokers } = await admin.describeCluster()
@@ -185,10 +220,10 @@ export async function probeBroker(
 }
 
 /** The first group and the first producer id take a fresh cluster half a second and more: have that behind us. */
-async function warmUp(brokers: readonly string[]): Promise<void> {
+async function warmUp(brokers: readonly string[], security: KafkaSecurity | undefined): Promise<void> {
   const topic = 'warm-up'
   const groupId = 'warm-up'
-  const kafka = client(brokers, 20)
+  const kafka = client(brokers, 20, security)
   const admin = kafka.admin()
   const producer = kafka.producer({ idempotent: true, createPartitioner: Partitioners.DefaultPartitioner })
   const consumer = kafka.consumer({ groupId, maxWaitTimeInMs: 100 })
@@ -219,8 +254,12 @@ async function warmUp(brokers: readonly string[]): Promise<void> {
   }
 }
 
-function client(brokers: readonly string[], retries = 0): Kafka {
+function client(brokers: readonly string[], retries = 0, security?: KafkaSecurity): Kafka {
+  const protection: Partial<KafkaConfig> = security
+    ? { ssl: { ca: security.authorities }, sasl: { mechanism: 'plain', username: security.user, password: security.password } }
+    : {}
   return new Kafka({
+    ...protection,
     clientId: 'server-launcher',
     brokers: [...brokers],
     logLevel: logLevel.NOTHING,

@@ -55,6 +55,8 @@ export const ErrorReason = {
   QUEUE_UNAVAILABLE: 61,
   /** REGISTRY_UNAVAILABLE - UNAVAILABLE: the registry, or the storage behind it, does not answer. */
   REGISTRY_UNAVAILABLE: 62,
+  /** KEYS_UNAVAILABLE - UNAVAILABLE: the keys that tokens are checked with cannot be had; nobody's token can be judged now. */
+  KEYS_UNAVAILABLE: 63,
   /** EDGE_RESTARTED - FAILED_PRECONDITION: this process is not the edge that was meant; look the device up again. */
   EDGE_RESTARTED: 70,
   /** NOT_IMPLEMENTED - UNIMPLEMENTED: this version does not do that yet; the message says what. */
@@ -87,6 +89,7 @@ export namespace ErrorReason {
   export type DRAINING = typeof ErrorReason.DRAINING;
   export type QUEUE_UNAVAILABLE = typeof ErrorReason.QUEUE_UNAVAILABLE;
   export type REGISTRY_UNAVAILABLE = typeof ErrorReason.REGISTRY_UNAVAILABLE;
+  export type KEYS_UNAVAILABLE = typeof ErrorReason.KEYS_UNAVAILABLE;
   export type EDGE_RESTARTED = typeof ErrorReason.EDGE_RESTARTED;
   export type NOT_IMPLEMENTED = typeof ErrorReason.NOT_IMPLEMENTED;
   export type INTERNAL = typeof ErrorReason.INTERNAL;

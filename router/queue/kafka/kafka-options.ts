@@ -1,5 +1,6 @@
-import type { KafkaConfig } from 'kafkajs'
+import type { KafkaConfig, SASLOptions } from 'kafkajs'
 import type { Clock } from '../../../service-kit/clock.ts'
+import type { DialTls } from '../../../service-kit/dial-tls.ts'
 import type { Log } from '../../../service-kit/log.ts'
 import type { Metrics } from '../../../service-kit/metrics.ts'
 import type { Random } from '../../../service-kit/random.ts'
@@ -18,6 +19,10 @@ export interface KafkaQueueOptions {
   readonly replicationFactor?: number
   /** Take messages though fewer than 3 replicas, 2 of them in sync, keep them. Default false. */
   readonly allowWeakDurability?: boolean
+  /** Reach brokers over TLS. Unset: in plain text. */
+  readonly tls?: DialTls
+  /** How to log in. Unset: not at all. */
+  readonly sasl?: SASLOptions | undefined
   /** Consuming has ended for a reason that does not go away: the process should exit and be started again. */
   readonly onFatal: (error: Error) => void
   readonly log: Log

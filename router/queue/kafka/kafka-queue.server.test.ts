@@ -104,7 +104,7 @@ describe('starting', () => {
     await expect(put(queue, 'early')).rejects.toMatchObject({ reason: 'QUEUE_UNAVAILABLE' })
     await delay(2_500)
     expect(queue.state).toBe('starting')
-    expect(queue.stateReason).toMatch(/Kafka does not answer at 127\.0\.0\.1/)
+    expect(queue.stateReason).toBe('Kafka does not answer')
     link.mend()
     await untilState(queue, 'ready')
     await put(queue, 'now')

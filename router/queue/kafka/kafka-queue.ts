@@ -1,5 +1,6 @@
 import { Kafka, logLevel } from 'kafkajs'
 import { createBackoff } from '../../../service-kit/backoff.ts'
+import { causesOf, isCertificateError } from '../../../service-kit/dial-tls.ts'
 import { PushError } from '../../../service-kit/errors.ts'
 import {
   type DeadLetterPage,
@@ -80,6 +81,8 @@ class KafkaQueue implements MessageQueue {
       requestTimeout: bounds.requestTimeoutMs,
       retry: { initialRetryTime: 100, maxRetryTime: 2_000, retries: 5 },
       ...(socketFactory ? { socketFactory } : {}),
+      ...(options.tls && { ssl: options.tls }),
+      ...(options.sasl && { sasl: options.sasl }),
     })
     this.#plan = {
       topics: [
@@ -276,7 +279,7 @@ class KafkaQueue implements MessageQueue {
     const { random, clock, log } = this.#options
     const backoff = createBackoff({ baseMs: 250, capMs: this.#bounds.reconnectMaxMs, random })
     const { signal } = this.#closing
-    let told = false
+    const told = new Set<string>()
     while (!signal.aborted) {
       let waitMs: number
       this.#pause = new AbortController()
@@ -290,15 +293,33 @@ class KafkaQueue implements MessageQueue {
         if (this.#problem === undefined) waitMs = Math.max(1_000, backoff.next())
       } catch (error) {
         waitMs = backoff.next()
-        this.#problem = `Kafka does not answer at ${this.#options.brokers.join(', ')}`
+        const { problem, remedy } = this.#whyNot(error)
+        this.#problem = problem
         this.#updateStatus()
-        // Once for each time that it goes away; `state` tells the rest.
-        if (told) log.debug('kafka does not answer', { cause: error, wait_ms: waitMs })
-        else log.warn('kafka does not answer', { cause: error, wait_ms: waitMs })
-        told = true
+        // Each problem once for each time that it goes away; `state` tells the rest. Where Kafka is and what to set is for the log alone: the
+        // problem goes to publishers too.
+        const facts = { problem, remedy, brokers: this.#options.brokers, cause: error, wait_ms: waitMs }
+        if (told.has(problem)) log.debug('kafka does not answer', facts)
+        else log.warn('kafka does not answer', facts)
+        told.add(problem)
       }
       await clock.sleep(waitMs, this.#pause.signal).catch(() => undefined)
     }
+  }
+
+  /** What the operator can mend is told as such; a Kafka that is away is not. */
+  #whyNot(error: unknown): { problem: string; remedy: string } {
+    if (causesOf(error).some(({ name }) => name === 'KafkaJSSASLAuthenticationError'))
+      return {
+        problem: 'Kafka refuses the login of this router',
+        remedy: 'check ROUTER_KAFKA_SASL_MECHANISM, ROUTER_KAFKA_SASL_USER and ROUTER_KAFKA_SASL_PASSWORD',
+      }
+    if (this.#options.tls && isCertificateError(error))
+      return {
+        problem: 'Kafka has a certificate that this router does not believe',
+        remedy: 'check ROUTER_KAFKA_TLS_CA_FILE, and whether the hosts in ROUTER_KAFKA_BROKERS stand in the certificates',
+      }
+    return { problem: 'Kafka does not answer', remedy: 'check ROUTER_KAFKA_BROKERS' }
   }
 
   async #look(): Promise<string | undefined> {
