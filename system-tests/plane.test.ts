@@ -60,9 +60,12 @@ test('500 devices reconnect at random, and every message comes to its own, once,
   // All have come back: only what was now or never may be missing.
   expect(missing(({ deviceId, ttlMs }) => !nobody.includes(deviceId) && ttlMs > 0)).toEqual([])
   expect(counts.stored).toBeGreaterThan(messageCount / 100)
-  expect(Object.keys(counts.undelivered).filter((how) => !/^(STORED|DROPPED) (OFFLINE|UNREACHABLE|UNKNOWN)$/.test(how))).toEqual([
-    'EXPIRED OFFLINE',
-  ])
+  // What lives for two seconds may be over on a busy machine before anybody has found that its device is away.
+  const ends = Object.keys(counts.undelivered)
+  expect(
+    ends.filter((how) => !/^(?:(?:STORED|DROPPED) (?:OFFLINE|UNREACHABLE|UNKNOWN)|EXPIRED|EXPIRED OFFLINE)$/.test(how)),
+  ).toEqual([])
+  expect(ends.filter((how) => how.startsWith('EXPIRED'))).not.toEqual([])
   // Enough happened for the promises to be put to the test.
   expect(counts.ordered).toBeGreaterThan(messageCount / 10)
   expect(sessionCount).toBeGreaterThan(deviceCount * 2)
