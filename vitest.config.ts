@@ -2,6 +2,7 @@ import { defineConfig } from 'vitest/config'
 
 // unit: no server, any machine with Node. servers: what needs a real Kafka or Cassandra, and the whole plane on both.
 // conformance: what programs of others, in Go, say of the plane's ports.
+// interop: clients that others have written; what needs Go and Chromium.
 const jsonReport = process.env.VITEST_JSON
 
 // A machine that stands still for seconds, or does ten times as much as usual, must not make a test fail: what is waited for is
@@ -24,9 +25,24 @@ export default defineConfig({
       },
       {
         test: {
+          name: 'interop',
+          include: ['system-tests/interop/**/*.test.ts'],
+          ...patience,
+          testTimeout: 120_000,
+          hookTimeout: 120_000,
+        },
+      },
+      {
+        test: {
           name: 'servers',
           include: ['**/*.server.test.ts', 'system-tests/**/*.test.ts'],
-          exclude: ['**/node_modules/**', 'dist/**', '**/*.unit.test.ts', 'system-tests/conformance/**'],
+          exclude: [
+            '**/node_modules/**',
+            'dist/**',
+            '**/*.unit.test.ts',
+            'system-tests/conformance/**',
+            'system-tests/interop/**',
+          ],
           globalSetup: ['system-tests/servers/global-setup.ts'],
           // Each kafkajs client sets one timer that Node warns about.
           execArgv: ['--disable-warning=TimeoutNegativeWarning'],

@@ -1,9 +1,10 @@
-// Adds up what the test runners have reported: node count.js vitest.json pytest.xml failed(0|1) again.json. Exits 1 when anything failed or nothing ran.
+// Adds up what the test runners have reported: node count.js vitest.json[,more.json] pytest.xml failed(0|1) again.json[,more.json]. Exits 1 when anything
+// failed or nothing ran.
 // A test that failed and was green when its file ran once more, alone, counts as passed, and is told.
 import { existsSync, readFileSync } from 'node:fs'
 import { relative } from 'node:path'
 
-const [vitestFile = '', pytestFile = '', failed = '1', againFile = ''] = process.argv.slice(2)
+const [vitestFiles = '', pytestFile = '', failed = '1', againFiles = ''] = process.argv.slice(2)
 /** Of each failure, told again at the end: where a long output is cut, its end is what is left. */
 const shownMaxChars = 1_500
 let passedCount = 0
@@ -11,13 +12,13 @@ let failedCount = 0
 
 /** What was green at the second try: file and test. */
 const again = new Set()
-if (existsSync(againFile)) {
-  for (const { name, assertionResults } of JSON.parse(readFileSync(againFile, 'utf8')).testResults) {
+for (const file of againFiles.split(',').filter(existsSync)) {
+  for (const { name, assertionResults } of JSON.parse(readFileSync(file, 'utf8')).testResults) {
     for (const { fullName, status } of assertionResults) if (status === 'passed') again.add(`${name}: ${fullName}`)
   }
 }
-if (existsSync(vitestFile)) {
-  const report = JSON.parse(readFileSync(vitestFile, 'utf8'))
+for (const file of vitestFiles.split(',').filter(existsSync)) {
+  const report = JSON.parse(readFileSync(file, 'utf8'))
   passedCount += report.numPassedTests
   failedCount += report.numFailedTests
   for (const { name, status, message, assertionResults } of report.testResults) {
