@@ -14,8 +14,8 @@ afterEach(async () => {
   for (const close of closers.splice(0).reverse()) await close()
 })
 
-async function lone(more: Parameters<typeof serveLone>[0] = {}) {
-  const served = await serveLone(more)
+async function lone(...more: Parameters<typeof serveLone>) {
+  const served = await serveLone(...more)
   closers.push(() => served.server.close())
   const post = (body: unknown, headers: Record<string, string> = { authorization: 'Bearer dev:tv-1' }) =>
     postAnswers(served.server.address, body, headers)
@@ -99,7 +99,7 @@ describe('a request with something wrong in it changes nothing, and is told what
   const head = 'POST /v1/answers HTTP/1.1\r\nHost: e\r\nAuthorization: Bearer dev:tv-1\r\nContent-Length: 50\r\n\r\n{'
 
   test('a body that does not come is given up', async () => {
-    const { server, taken } = await lone({ requestTimeoutMs: 300 })
+    const { server, taken } = await lone({}, { handshakeTimeoutMs: 300 })
     const slow = rawClient(server.address)
     slow.write(head)
     expect(await slow.status()).toBe(408)
@@ -133,15 +133,13 @@ test('a device that asks too often gets 429 until its rate allows it again; othe
 
 test('above so many at once the edge asks to come later', async () => {
   const judged = Promise.withResolvers<void>()
-  const { server, post, metric } = await lone({
-    connectionLimit: 2_000,
-    identity: {
-      async authenticate() {
-        await judged.promise
-        return { ok: true, deviceId: 'tv-1', accountId: undefined, expiresAtMs: undefined }
-      },
+  const identity = {
+    async authenticate() {
+      await judged.promise
+      return { ok: true, deviceId: 'tv-1', accountId: undefined, expiresAtMs: undefined } as const
     },
-  })
+  }
+  const { server, post, metric } = await lone({ identity }, { connectionLimit: 2_000, handshakeTimeoutMs: 60_000 })
   const clients = Array.from({ length: 8 }, () => rawClient(server.address))
   closers.push(() => clients.map((client) => client.end()))
   // One connection may hold one request at a time only: the rest come by their own.

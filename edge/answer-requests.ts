@@ -27,6 +27,10 @@ export interface AnswerRequestsOptions {
   readonly identity: Identity
   /** Largest body. */
   readonly bodyLimitBytes: number
+  /** Why the request is not looked at; undefined when it is. */
+  readonly shut: (request: IncomingMessage) => Refusal | undefined
+  /** The credential of this request holds. */
+  readonly authenticated: (request: IncomingMessage) => void
   /** Takes one answer of that device. */
   readonly take: (deviceId: string, frame: ClientFrame) => void
   /** Shows a new credential to the event stream of that device; false when none is open here. */
@@ -79,6 +83,8 @@ export function createAnswerRequests(options: AnswerRequestsOptions): AnswerRequ
       const message = 'too many answers come at once'
       return refuse({ status: 503, reason: 'answers_full', message, headers: later() }, 'OVERLOADED')
     }
+    const closed = options.shut(request)
+    if (closed !== undefined) return refuse(closed, 'OVERLOADED')
     const credential = bearerOf(request.headers.authorization)
     if (credential === undefined) {
       const message = 'a bearer credential is required, in the header Authorization'
@@ -89,6 +95,7 @@ export function createAnswerRequests(options: AnswerRequestsOptions): AnswerRequ
       const { refusal } = disbelief(verdict, retryAfter)
       return refuse(refusal, verdict.verdict === 'unavailable' ? 'OVERLOADED' : 'UNAUTHENTICATED')
     }
+    options.authenticated(request)
     if (!withinRate(verdict.deviceId)) {
       const message = `more than ${answersPerSecond} requests a second; put several answers into one`
       return refuse({ status: 429, reason: 'answers_rate', message, headers: later() }, 'OVERLOADED')

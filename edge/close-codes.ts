@@ -35,12 +35,14 @@ export const closeKinds = {
   credentialExpired: kind(CloseCode.CREDENTIAL_EXPIRED, 'credential_expired', 'the credential has expired'),
   /** The device has a newer session. */
   superseded: kind(CloseCode.SUPERSEDED, 'superseded', 'the device has a newer session'),
+  /** The device has a newer session, and takes part in too many such changes: two devices use one identity in turns. */
+  duplicateIdentity: kind(CloseCode.DUPLICATE_IDENTITY, 'duplicate_identity', 'two devices seem to use one identity'),
   /** A subprotocol client's credential does not hold. */
   authenticationFailed: kind(CloseCode.AUTHENTICATION_FAILED, 'authentication_failed', 'the credential does not hold'),
   /** An operator disconnected the device. */
   disconnected: kind(CloseCode.DISCONNECTED, 'disconnected', 'disconnected by an operator'),
-  /** Too many frames that are none. */
-  protocolViolation: kind(CloseCode.PROTOCOL_VIOLATION, 'protocol_violation', 'too many invalid frames'),
+  /** Too many frames that are none, or too many at all. */
+  protocolViolation: kind(CloseCode.PROTOCOL_VIOLATION, 'protocol_violation', 'the device broke the protocol'),
 } as const satisfies Record<string, CloseKind>
 
 /** Names of the codes that ws or the device may end a connection with; every other code counts as `other`. */

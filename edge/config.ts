@@ -1,6 +1,8 @@
+import { type AddressSet, parseAddressSet } from '../service-kit/address-set.ts'
 import {
   address,
   addressList,
+  addressSet,
   bytes,
   type ConfigOf,
   defineConfig,
@@ -14,10 +16,13 @@ import {
 } from '../service-kit/config.ts'
 import { parseHostPort } from '../service-kit/listen-address.ts'
 import { logLevels } from '../service-kit/log.ts'
+import { settingsFileSetting } from '../service-kit/settings-file.ts'
 import { plainTextProblems, tlsProblems, tlsSettings } from '../service-kit/tls-settings.ts'
 import { identityProblems, identitySettings } from './auth/identity-settings.ts'
 
 const hour = 3_600_000
+const loopbackAddresses = knownSet('127.0.0.0/8,::1')
+const noAddresses = knownSet('none')
 
 /** What the operator may set. */
 export const edgeConfig = defineConfig(
@@ -55,6 +60,7 @@ export const edgeConfig = defineConfig(
       default: '127.0.0.1:7400',
       doc: 'The routers; any of them takes reports.',
     }),
+    settingsFile: settingsFileSetting('EDGE_'),
     logLevel: setting('EDGE_LOG_LEVEL', oneOf(logLevels), { default: 'info', doc: 'How much is logged.' }),
     insecure: setting('EDGE_INSECURE', flag(), {
       default: false,
@@ -68,7 +74,78 @@ export const edgeConfig = defineConfig(
     }),
     connectionLimit: setting('EDGE_CONNECTION_LIMIT', wholeNumber({ min: 1, max: 1_000_000 }), {
       default: 18_000,
+      reloadable: true,
       doc: 'Most devices at once; more get 503 with Retry-After.',
+    }),
+    listenerClosePercent: setting('EDGE_LISTENER_CLOSE_PERCENT', wholeNumber({ min: 50, max: 100 }), {
+      default: 95,
+      reloadable: true,
+      doc: 'At this share of EDGE_CONNECTION_LIMIT the device port is closed until 5 % have become free, so that a balancer goes elsewhere; health checks there fail as well. 100: it stays open, and answers 503.',
+    }),
+    addressConnectionLimit: setting('EDGE_ADDRESS_CONNECTION_LIMIT', wholeNumber({ min: 1, max: 1_000_000 }), {
+      default: 5_000,
+      reloadable: true,
+      doc: 'Most connections of one address (for IPv6: of one /64 network). Many devices may share one.',
+    }),
+    addressConnectsPerSecond: setting('EDGE_ADDRESS_CONNECTS_PER_SECOND', wholeNumber({ min: 1, max: 100_000 }), {
+      default: 50,
+      reloadable: true,
+      doc: 'Connections a second that one address may open, on average.',
+    }),
+    addressConnectBurst: setting('EDGE_ADDRESS_CONNECT_BURST', wholeNumber({ min: 1, max: 1_000_000 }), {
+      default: 1_000,
+      reloadable: true,
+      doc: 'Connections that one address may open at once after a pause.',
+    }),
+    addressFailuresPerSecond: setting('EDGE_ADDRESS_FAILURES_PER_SECOND', wholeNumber({ min: 1, max: 100_000 }), {
+      default: 5,
+      reloadable: true,
+      doc: 'Connections a second of one address that may end without having been authenticated, on average; above it all of its connections are refused.',
+    }),
+    addressFailureBurst: setting('EDGE_ADDRESS_FAILURE_BURST', wholeNumber({ min: 1, max: 1_000_000 }), {
+      default: 100,
+      reloadable: true,
+      doc: 'Such connections at once after a pause.',
+    }),
+    connectsPerSecond: setting('EDGE_CONNECTS_PER_SECOND', wholeNumber({ min: 1, max: 1_000_000 }), {
+      default: 1_000,
+      reloadable: true,
+      doc: 'Connections a second of all addresses together, on average.',
+    }),
+    connectBurst: setting('EDGE_CONNECT_BURST', wholeNumber({ min: 1, max: 1_000_000 }), {
+      default: 4_000,
+      reloadable: true,
+      doc: 'Connections of all addresses together at once after a pause.',
+    }),
+    addressesMax: setting('EDGE_ADDRESSES_MAX', wholeNumber({ min: 100, max: 10_000_000 }), {
+      default: 50_000,
+      reloadable: true,
+      doc: 'Most addresses without a connection that are remembered, at about 300 bytes each; the ones not seen for longest go.',
+    }),
+    unlimitedAddresses: setting('EDGE_UNLIMITED_ADDRESSES', addressSet(), {
+      default: loopbackAddresses,
+      reloadable: true,
+      doc: 'Addresses that are not counted one by one: a balancer in front that hides those of the devices.',
+    }),
+    proxyAddresses: setting('EDGE_PROXY_ADDRESSES', addressSet(), {
+      default: noAddresses,
+      reloadable: true,
+      doc: 'Addresses of proxies. Each connection from there must begin with a PROXY header, version 1 or 2, that names the device; from elsewhere none may.',
+    }),
+    handshakeTimeoutMs: setting('EDGE_HANDSHAKE_TIMEOUT_MS', milliseconds({ min: 100, max: 60_000 }), {
+      default: 10_000,
+      reloadable: true,
+      doc: 'How long a client has from its connection to the end of its request or its upgrade, however slowly it sends.',
+    }),
+    handshakesMax: setting('EDGE_HANDSHAKES_MAX', wholeNumber({ min: 1, max: 1_000_000 }), {
+      default: 4_096,
+      reloadable: true,
+      doc: 'Most connections at once whose request or upgrade is not finished; for each one more the one that has been so for longest is refused.',
+    }),
+    refusedSocketsMax: setting('EDGE_REFUSED_SOCKETS_MAX', wholeNumber({ min: 0, max: 100_000 }), {
+      default: 256,
+      reloadable: true,
+      doc: 'Most connections over a limit that may still say what they want, and most browsers that are upgraded only to be told why they are refused; more get plain HTTP.',
     }),
     registerTimeoutMs: setting('EDGE_REGISTER_TIMEOUT_MS', milliseconds({ min: 500, max: 60_000 }), {
       default: 5_000,
@@ -76,7 +153,23 @@ export const edgeConfig = defineConfig(
     }),
     registerRatePerSecond: setting('EDGE_REGISTER_RATE_PER_SECOND', wholeNumber({ min: 1, max: 100_000 }), {
       default: 500,
+      reloadable: true,
       doc: 'Registrations a second that the edge counts on. Times the timeout it bounds how many may wait.',
+    }),
+    deviceFramesPerSecond: setting('EDGE_DEVICE_FRAMES_PER_SECOND', wholeNumber({ min: 1, max: 100_000 }), {
+      default: 200,
+      reloadable: true,
+      doc: 'Frames a second that one device may send, pings and pongs among them; each started 4 KiB and each 10 ids of an ack count as one. Above it the device is closed with 4502.',
+    }),
+    deviceFrameBurst: setting('EDGE_DEVICE_FRAME_BURST', wholeNumber({ min: 32, max: 1_000_000 }), {
+      default: 1_000,
+      reloadable: true,
+      doc: 'Such frames at once after a pause.',
+    }),
+    takeoversMax: setting('EDGE_TAKEOVERS_MAX', wholeNumber({ min: 1, max: 100 }), {
+      default: 5,
+      reloadable: true,
+      doc: 'So often within 10 min a session of a device may take the place of one younger than 10 min. From then on the replaced one is closed with 4006 and reported: two devices use one identity.',
     }),
     pingIntervalMs: setting('EDGE_PING_INTERVAL_MS', milliseconds({ min: 1_000, max: 10 * 60_000 }), {
       default: 60_000,
@@ -176,6 +269,12 @@ export type EdgeConfig = ConfigOf<typeof edgeConfig>
 /** Reads and checks the environment. Throws ConfigError with every problem. */
 export function readEdgeConfig(env: Readonly<Record<string, string | undefined>>): EdgeConfig {
   return readConfig(edgeConfig, env)
+}
+
+function knownSet(text: string): AddressSet {
+  const set = parseAddressSet(text)
+  if (set === undefined) throw new TypeError(`"${text}" is no set of addresses`)
+  return set
 }
 
 /** The origins that may connect. */

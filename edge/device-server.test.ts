@@ -1,16 +1,9 @@
 import { describe, expect } from 'vitest'
 import { WebSocket } from 'ws'
-import { createMetrics } from '../service-kit/metrics.ts'
-import { seededRandom } from '../service-kit/random.ts'
 import { metricValue } from '../service-kit/testing/metric-value.ts'
-import { recordingLog } from '../service-kit/testing/recording-log.ts'
-import { SteeredClock } from '../service-kit/testing/steered-clock.ts'
-import { devIdentity } from './auth/dev.ts'
 import type { Identity } from './auth/identity.ts'
-import { type DeviceServerOptions, serveDevices } from './device-server.ts'
-import { createEdgeMetrics } from './edge-metrics.ts'
-import { createRetryAfter } from './retry-after.ts'
 import { type EdgeFixture, test } from './testing/edge-fixture.ts'
+import { serveAlone } from './testing/lone-port.ts'
 import { handshakeText, rawClient } from './testing/raw-client.ts'
 import { type FrameOptions, wireFrame } from './testing/wire-frames.ts'
 
@@ -80,47 +73,12 @@ test('an origin that is allowed comes in', async ({ edge }) => {
   client.end()
 })
 
-/** The server alone, refusing whom a test wants refused. */
-async function serveAlone(more: Partial<DeviceServerOptions>) {
-  const log = recordingLog()
-  const clock = new SteeredClock()
-  const server = await serveDevices({
-    address: '127.0.0.1:0',
-    allowedOrigins: [],
-    identity: devIdentity(),
-    connectionLimit: 10,
-    frameLimitBytes: 1_000,
-    gate: { sessionCount: () => 0, backlogged: () => false },
-    admit: () => expect.unreachable(),
-    takeAnswer: () => expect.unreachable(),
-    showCredential: () => expect.unreachable(),
-    random: seededRandom(1),
-    retryAfter: createRetryAfter({ clock, random: seededRandom(1), ratePerSecond: 1 }),
-    clock,
-    log,
-    metrics: createEdgeMetrics(createMetrics()),
-    ...more,
-  })
-  const client = rawClient(server.address)
-  return { server, client, refusals: () => log.withPhrase('device refused').map(({ facts }) => [facts.reason, facts.answer]) }
-}
-
 const browserHandshake = handshakeText({
   Authorization: undefined,
   'Sec-WebSocket-Protocol': 'push.v1.json, push.bearer.ZGV2OnR2',
 })
 const judging = (verdict: 'expired' | 'unavailable'): Identity => ({
   authenticate: async () => ({ ok: false, verdict, detail: verdict }),
-})
-
-test('a client that does not finish its request is told 408 and cut', async () => {
-  // The HTTP server's own timers are real.
-  const { server, client, refusals } = await serveAlone({ requestTimeoutMs: 200 })
-  client.write('GET /v1/connect HTTP/1.1\r\nX-Slow: ')
-  expect(await client.status()).toBe(408)
-  await client.closed
-  expect(refusals()).toEqual([['timeout', 408]])
-  await server.close()
 })
 
 test.for([
@@ -136,15 +94,15 @@ test.for([
   browser.client.write(browserHandshake)
   expect(await browser.client.closeCode()).toBe(code)
   expect(browser.refusals()).toEqual([[reason, code]])
-  for (const { server } of [header, browser]) await server.close()
+  for (const { close } of [header, browser]) await close()
 })
 
 test('when too many are being told why, one more gets plain HTTP', async () => {
-  const { server, client, refusals } = await serveAlone({ lingeringMax: 0, identity: judging('expired') })
+  const { close, client, refusals } = await serveAlone({ identity: judging('expired') }, { refusedSocketsMax: 0 })
   client.write(browserHandshake)
   expect(await client.status()).toBe(401)
   expect(refusals()).toEqual([['expired', 401]])
-  await server.close()
+  await close()
 })
 
 describe('a browser, which cannot read a refused handshake, is let in only to be told', () => {
@@ -179,7 +137,7 @@ describe('a browser, which cannot read a refused handshake, is let in only to be
   })
 
   test('a full edge: goaway and 1013', async ({ edge }) => {
-    await edge.start({ EDGE_CONNECTION_LIMIT: '1' })
+    await edge.start({ EDGE_CONNECTION_LIMIT: '1', EDGE_LISTENER_CLOSE_PERCENT: '100' })
     await edge.open('dev:tv-1')
     const { frames, closed } = browser(edge, 'dev:tv-2')
     expect(await closed).toBe(1013)
@@ -188,7 +146,7 @@ describe('a browser, which cannot read a refused handshake, is let in only to be
 })
 
 test('a full edge answers 503 with a Retry-After that differs from device to device', async ({ edge }) => {
-  await edge.start({ EDGE_CONNECTION_LIMIT: '1' })
+  await edge.start({ EDGE_CONNECTION_LIMIT: '1', EDGE_LISTENER_CLOSE_PERCENT: '100' })
   const first = await edge.open('dev:tv-1')
   const waits = new Set<string>()
   for (let index = 0; index < 12; index++) {
@@ -202,6 +160,28 @@ test('a full edge answers 503 with a Retry-After that differs from device to dev
   first.webSocket.close()
   await expect.poll(() => edge.plane.rows.length).toBe(0)
   await edge.open('dev:tv-3')
+})
+
+test('limits change while the edge runs: the next device is judged by them, metrics show them, sessions go on', async ({
+  edge,
+}) => {
+  await edge.start({ EDGE_CONNECTION_LIMIT: '1', EDGE_LISTENER_CLOSE_PERCENT: '100' })
+  const first = await edge.open('dev:tv-1')
+  const refused = rawClient(addressOf(edge))
+  refused.write(handshakeText())
+  expect(await refused.status()).toBe(503)
+  edge.reload({ EDGE_CONNECTION_LIMIT: '2', EDGE_ADDRESS_CONNECTION_LIMIT: '7', EDGE_REGISTER_RATE_PER_SECOND: '9' })
+  await edge.open('dev:tv-2')
+  expect(await edge.metric('push_edge_limit', { limit: 'connection_limit' })).toBe(2)
+  expect(await edge.metric('push_edge_limit', { limit: 'address_connection_limit' })).toBe(7)
+  expect(await edge.metric('push_edge_limit', { limit: 'register_rate_per_second' })).toBe(9)
+  // The lease says so too, from its next renewal on.
+  await edge.pass(10_000)
+  expect(edge.plane.renewals.at(-1)?.connectionLimit).toBe(2)
+  edge.reload({ EDGE_CONNECTION_LIMIT: '0' })
+  expect(edge.log.withPhrase('settings were not reloaded; those in force stay')).toHaveLength(1)
+  expect(await edge.metric('push_edge_limit', { limit: 'connection_limit' })).toBe(2)
+  expect(first.webSocket.readyState).toBe(WebSocket.OPEN)
 })
 
 test('health is told at two paths, by GET only', async ({ edge }) => {

@@ -1,11 +1,15 @@
-import type { IncomingMessage, Server, ServerResponse } from 'node:http'
+import type { IncomingMessage, ServerResponse } from 'node:http'
 import { createServer, STATUS_CODES } from 'node:http'
-import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import type { Clock } from '../service-kit/clock.ts'
-import { formatHostPort, PortTakenError, parseHostPort } from '../service-kit/listen-address.ts'
 import type { Log } from '../service-kit/log.ts'
 import type { Random } from '../service-kit/random.ts'
+import { createAdmission } from './admission/admission.ts'
+import { guardDoor } from './admission/front-door.ts'
+import { type Listener, openListener } from './admission/listener.ts'
+import type { PortLimits } from './admission/port-limits.ts'
+import { looksLikeProxyHeader } from './admission/proxy-protocol.ts'
+import { createRefusalLog } from './admission/refusal-log.ts'
 import { answersPath, createAnswerRequests } from './answer-requests.ts'
 import type { Identity, IdentityVerdict } from './auth/identity.ts'
 import { type CloseKind, closeKinds, closeReason } from './close-codes.ts'
@@ -37,13 +41,9 @@ export interface DeviceServerOptions {
   readonly address: string
   readonly allowedOrigins: readonly string[]
   readonly identity: Identity
-  /** Most sessions and handshakes together. */
-  readonly connectionLimit: number
+  /** What bounds the port, now; `limitsChanged` says that it has changed. */
+  readonly limits: () => PortLimits
   readonly frameLimitBytes: number
-  /** Most refused devices at once that are upgraded only to be told why; more get plain HTTP. Default 256. */
-  readonly lingeringMax?: number
-  /** How long a client has for its request. Default 10 s. */
-  readonly requestTimeoutMs?: number
   /** Whether devices may come now, asked before anything costly. */
   readonly gate: { readonly sessionCount: () => number; readonly backlogged: () => boolean }
   readonly admit: (device: AdmittedDevice) => void
@@ -66,39 +66,63 @@ export interface DeviceServer {
   setReady(ready: boolean): void
   /** Connections that are not sessions yet. */
   readonly handshakeCount: number
+  /** Of every kind, sessions too. */
+  readonly connectionCount: number
+  limitsChanged(): void
   close(): Promise<void>
 }
 
+/** Refusals that say nothing against the address. */
+const blameless: ReadonlySet<RefusalReason> = new Set<RefusalReason>([
+  'draining',
+  'full',
+  'backlog',
+  'rate',
+  'address_connections',
+  'address_rate',
+  'address_failures',
+  'identity_unavailable',
+  // Who has been authenticated, or has no business here and says so.
+  'answers_full',
+  'answers_rate',
+  'invalid_answers',
+  'no_stream',
+  'sent_away',
+  'too_large',
+])
 const headerLimitBytes = 8 * 1024
 const headersMax = 64
 const keepAliveTimeoutMs = 5_000
 /** Above the connection limit: for health checks, and to be able to say why somebody is refused. */
 const connectionHeadroom = 256
-const backlog = 1_024
+/** Then a client that keeps its connection for requests has to open another. */
+const requestsPerConnection = 100
+/** How often Node looks for requests that take too long, besides the clock of the handshakes. */
+const requestCheckMs = 2_000
 
 /** Opens the port. Throws PortTakenError when it is in use. */
 export async function serveDevices(options: DeviceServerOptions): Promise<DeviceServer> {
-  const { identity, gate, clock, log, metrics, requestTimeoutMs = 10_000, lingeringMax = 256 } = options
+  const { identity, gate, limits, clock, random, log, metrics, retryAfter } = options
   const webSockets = createWebSocketServer(options.frameLimitBytes)
-  const shared = { metrics, log, clock, random: options.random }
-  const sockets = new Set<Socket>()
+  const shared = { metrics, log, clock, random }
+  const admission = createAdmission({ limits, retryAfter, clock, random, metrics })
+  const logRefusal = createRefusalLog(log, clock)
   let ready = false
   let handshakes = 0
   let lingering = 0
 
-  const note = (reason: RefusalReason, answer: number, request: IncomingMessage | undefined, socket: Duplex | undefined) => {
+  const note = (reason: RefusalReason, answer: number, socket: Duplex, method?: string) => {
     metrics.refusals.inc({ reason })
-    // Never the URL, a header or a subprotocol: credentials travel in them.
-    log.info('device refused', {
-      reason,
-      answer,
-      method: request?.method,
-      remote_address: socket !== undefined && 'remoteAddress' in socket ? socket.remoteAddress : undefined,
-    })
+    const visit = door.visitOf(socket)
+    if (blameless.has(reason)) visit?.succeeded()
+    else visit?.failed()
+    // The device's own address, also behind a proxy. Never the URL, a header or a subprotocol: credentials travel in them.
+    const address = visit?.address ?? ('remoteAddress' in socket ? String(socket.remoteAddress) : undefined)
+    logRefusal(reason, { answer, method, remote_address: address })
   }
 
   const refuse = (request: IncomingMessage, socket: Duplex, refusal: Refusal) => {
-    note(refusal.reason, refusal.status, request, socket)
+    note(refusal.reason, refusal.status, socket, request.method)
     writeRefusal(socket, refusal)
   }
 
@@ -112,9 +136,10 @@ export async function serveDevices(options: DeviceServerOptions): Promise<Device
     kind: CloseKind,
     frame: ControlFrame,
   ) => {
-    if (lingering >= lingeringMax) return refuse(request, socket, refusal)
+    if (lingering >= limits().refusedSocketsMax) return refuse(request, socket, refusal)
     upgradeSocket(webSockets, request, socket, head, (webSocket) => {
-      note(refusal.reason, kind.code, request, socket)
+      door.settled(socket)
+      note(refusal.reason, kind.code, socket, request.method)
       metrics.lingering.set(++lingering)
       webSocket.on('error', ignore)
       webSocket.on('close', () => metrics.lingering.set(--lingering))
@@ -125,10 +150,10 @@ export async function serveDevices(options: DeviceServerOptions): Promise<Device
 
   /** Why nobody can be let in now. */
   const shut = (): Refusal | undefined => {
-    const retry = () => ({ 'retry-after': String(options.retryAfter.next()) })
+    const retry = () => ({ 'retry-after': String(retryAfter.next()) })
     if (!ready) return { status: 503, reason: 'draining', message: 'this edge drains', headers: retry() }
     // The handshake in question is among them.
-    if (gate.sessionCount() + handshakes > options.connectionLimit) {
+    if (gate.sessionCount() + handshakes > limits().connectionLimit) {
       return { status: 503, reason: 'full', message: 'this edge is full', headers: retry() }
     }
     if (gate.backlogged())
@@ -137,10 +162,11 @@ export async function serveDevices(options: DeviceServerOptions): Promise<Device
   }
 
   const upgrade = async (request: IncomingMessage, socket: Duplex, head: Buffer): Promise<void> => {
-    const asked = readHandshake(request, options.allowedOrigins)
+    const asked = hasTooManyHeaders(request) ?? readHandshake(request, options.allowedOrigins)
     if ('status' in asked) return refuse(request, socket, asked)
     const { credential } = asked
-    const closed = shut()
+    const visit = door.visitOf(socket)
+    const closed = visit?.request() ?? shut()
     if (closed !== undefined) {
       if (credential?.from !== 'subprotocol') return refuse(request, socket, closed)
       const goaway: ControlFrame = {
@@ -153,8 +179,9 @@ export async function serveDevices(options: DeviceServerOptions): Promise<Device
     if (credential === undefined)
       return refuse(request, socket, unauthenticated('unauthenticated', 'a bearer credential is required'))
     const verdict = await identity.authenticate(credential)
-    if (!verdict.ok) {
-      const { refusal, kind } = disbelief(verdict, options.retryAfter)
+    if (verdict.ok) visit?.authenticated()
+    else {
+      const { refusal, kind } = disbelief(verdict, retryAfter)
       if (credential.from === 'header') return refuse(request, socket, refusal)
       const reason = verdict.verdict === 'unavailable' ? 'OVERLOADED' : 'UNAUTHENTICATED'
       return tell(request, socket, head, asked.codec, refusal, kind, { type: 'error', reason, message: verdict.detail })
@@ -170,6 +197,7 @@ export async function serveDevices(options: DeviceServerOptions): Promise<Device
     identified: IdentityVerdict & { ok: true },
   ) => {
     upgradeSocket(webSockets, request, socket, head, (webSocket) => {
+      door.settled(socket)
       admitted({
         carrier: webSocketCarrier(webSocket, socket, asked.codec, shared),
         acknowledges: asked.acknowledges,
@@ -192,6 +220,7 @@ export async function serveDevices(options: DeviceServerOptions): Promise<Device
   }
 
   const onUpgrade = (request: IncomingMessage, socket: Duplex, head: Buffer) => {
+    if (streaming.has(socket)) return void socket.destroy()
     metrics.handshakes.set(++handshakes)
     settled(upgrade(request, socket, head), socket).finally(() => metrics.handshakes.set(--handshakes))
   }
@@ -206,11 +235,20 @@ export async function serveDevices(options: DeviceServerOptions): Promise<Device
     allowedOrigins: options.allowedOrigins,
     identity,
     retryAfter: options.retryAfter,
-    note: (reason: RefusalReason, answer: number, request: IncomingMessage) => note(reason, answer, request, request.socket),
+    authenticated: ({ socket }: IncomingMessage) => door.visitOf(socket)?.authenticated(),
+    note: (reason: RefusalReason, answer: number, { socket, method }: IncomingMessage) => note(reason, answer, socket, method),
   }
-  const events = createEventRequests({ ...requestsShared, shut, admit: (device) => admitted(device), shared })
+  // What comes behind a request for a stream would be answered when the stream ends, and kept until then.
+  const streaming = new WeakSet<Duplex>()
+  const events = createEventRequests({
+    ...requestsShared,
+    shut: ({ socket }) => door.visitOf(socket)?.request() ?? shut(),
+    admit: (device) => admitted(device),
+    shared,
+  })
   const answers = createAnswerRequests({
     ...requestsShared,
+    shut: ({ socket }) => door.visitOf(socket)?.request(),
     bodyLimitBytes: options.frameLimitBytes,
     take: options.takeAnswer,
     showCredential: options.showCredential,
@@ -219,64 +257,98 @@ export async function serveDevices(options: DeviceServerOptions): Promise<Device
   })
 
   const onRequest = (request: IncomingMessage, response: ServerResponse) => {
+    const { socket } = request
+    if (streaming.has(socket)) return void socket.destroy()
     const path = request.url?.split('?', 1)[0]
-    if (path === '/healthz' || path === '/readyz') return answerHealth(path, ready, request, response)
-    if (path === answersPath) return void settled(answers(request, response), request.socket)
-    if (path === eventsPath) {
+    const visit = door.visitOf(socket)
+    const tooMany = hasTooManyHeaders(request)
+    if (tooMany === undefined && request.method === 'OPTIONS') visit?.succeeded() // a browser asks beforehand, without its credential
+    if (tooMany === undefined && path === answersPath) {
+      return void settled(answers(request, response), socket).finally(() => door.settled(socket))
+    }
+    if (tooMany === undefined && path === eventsPath) {
+      streaming.add(socket)
       metrics.handshakes.set(++handshakes)
-      return void settled(events(request, response), request.socket).finally(() => metrics.handshakes.set(--handshakes))
+      return void settled(events(request, response), socket).finally(() => {
+        door.settled(socket)
+        metrics.handshakes.set(--handshakes)
+      })
+    }
+    door.settled(socket)
+    const refuseRequest = ({ status, reason, message, headers }: Refusal) => {
+      note(reason, status, socket, request.method)
+      response.writeHead(status, { connection: 'close', 'content-type': 'text/plain', ...headers })
+      response.end(`${message}\n`)
+    }
+    if (tooMany !== undefined) return refuseRequest(tooMany)
+    if (path === '/healthz' || path === '/readyz') {
+      // One connection over a limit that is heard at all is answered: a balancer must not take a busy edge for a dead one.
+      const closed = visit?.refusal === undefined ? visit?.request() : undefined
+      if (closed !== undefined) return refuseRequest(closed)
+      visit?.succeeded()
+      return answerHealth(path, ready, request, response)
     }
     const asked = readHandshake(request, options.allowedOrigins)
     // Without an upgrade there is always something wrong with it.
-    const refusal: Refusal =
-      'status' in asked ? asked : { status: 426, reason: 'not_websocket', message: 'devices connect with a WebSocket' }
-    note(refusal.reason, refusal.status, request, request.socket)
-    response.writeHead(refusal.status, { connection: 'close', 'content-type': 'text/plain', ...refusal.headers })
-    response.end(`${refusal.message}\n`)
+    refuseRequest(
+      'status' in asked ? asked : { status: 426, reason: 'not_websocket', message: 'devices connect with a WebSocket' },
+    )
   }
 
-  const onClientError = (error: NodeJS.ErrnoException, socket: Duplex) => {
+  const onClientError = (error: NodeJS.ErrnoException & { rawPacket?: Buffer }, socket: Duplex) => {
     const status = error.code === 'HPE_HEADER_OVERFLOW' ? 431 : error.code === 'ERR_HTTP_REQUEST_TIMEOUT' ? 408 : 400
     // A client that went away in the middle has nobody left to be told.
     if (error.code === 'ECONNRESET' || !socket.writable) {
       socket.destroy()
       return
     }
-    const reason = status === 408 ? 'timeout' : 'malformed'
-    note(reason, status, undefined, socket)
+    const isProxyHeader = error.rawPacket !== undefined && looksLikeProxyHeader(error.rawPacket)
+    const reason = status === 408 ? 'timeout' : isProxyHeader ? 'proxy_untrusted' : 'malformed'
+    note(reason, status, socket)
     writeRefusal(socket, { status, reason, message: STATUS_CODES[status] ?? 'error' })
   }
 
   const server = createServer(
     {
       maxHeaderSize: headerLimitBytes,
-      headersTimeout: requestTimeoutMs,
-      requestTimeout: requestTimeoutMs,
-      connectionsCheckingInterval: Math.min(requestTimeoutMs, 2_000),
+      connectionsCheckingInterval: requestCheckMs,
       keepAliveTimeout: keepAliveTimeoutMs,
       noDelay: true,
     },
     onRequest,
   )
-  server.maxConnections = options.connectionLimit + connectionHeadroom
-  server.maxHeadersCount = headersMax
+  const takeLimits = () => {
+    const { connectionLimit, handshakeTimeoutMs } = limits()
+    server.maxConnections = connectionLimit + connectionHeadroom
+    server.headersTimeout = handshakeTimeoutMs
+    server.requestTimeout = handshakeTimeoutMs
+  }
+  takeLimits()
+  // Node leaves further ones out without a word: one more than are allowed shows that there are too many.
+  server.maxHeadersCount = headersMax + 1
+  server.maxRequestsPerSocket = requestsPerConnection
   server.on('upgrade', onUpgrade)
   server.on('clientError', onClientError)
   // ws replies to what its handshake does not like (key, version); it only has to be told of.
   webSockets.on('wsClientError', (_error: Error, socket: Duplex, request: IncomingMessage) => {
     refuse(request, socket, { status: 400, reason: 'malformed', message: 'the WebSocket handshake is malformed' })
   })
-  server.on('connection', (socket) => {
-    socket.on('error', ignore)
-    sockets.add(socket)
-    socket.on('close', forget)
+  const door = guardDoor(server, {
+    admission,
+    limits,
+    clock,
+    metrics,
+    turnedAway(socket, refusal) {
+      note(refusal.reason, refusal.status, socket)
+      if (!socket.destroyed) writeRefusal(socket, refusal)
+    },
+    counted: () => listener?.check(),
   })
-  function forget(this: Socket) {
-    sockets.delete(this)
-  }
   server.on('drop', () => metrics.refusals.inc({ reason: 'full' }))
 
-  const address = await listen(server, options.address)
+  let listener: Listener | undefined
+  listener = await openListener(server, options.address, { limits, connectionCount: () => door.size, clock, log, metrics })
+  const { address } = listener
   ready = true
   return {
     address,
@@ -286,12 +358,26 @@ export async function serveDevices(options: DeviceServerOptions): Promise<Device
     get handshakeCount() {
       return handshakes
     },
+    get connectionCount() {
+      return door.size
+    },
+    limitsChanged() {
+      takeLimits()
+      door.limitsChanged()
+      listener?.check()
+    },
     close: () =>
       new Promise((resolve) => {
+        listener?.stop()
         server.close(() => resolve())
-        for (const socket of sockets) socket.destroy()
+        door.close()
       }),
   }
+}
+
+function hasTooManyHeaders(request: IncomingMessage): Refusal | undefined {
+  if (request.rawHeaders.length <= 2 * headersMax) return undefined
+  return { status: 431, reason: 'malformed', message: `a request has at most ${headersMax} headers` }
 }
 
 function answerHealth(path: string, ready: boolean, request: IncomingMessage, response: ServerResponse): void {
@@ -302,21 +388,6 @@ function answerHealth(path: string, ready: boolean, request: IncomingMessage, re
   const well = path === '/healthz' || ready
   response.writeHead(well ? 200 : 503, { 'content-type': 'text/plain', 'cache-control': 'no-store' })
   response.end(well ? 'ok\n' : 'not ready\n')
-}
-
-function listen(server: Server, asked: string): Promise<string> {
-  const wanted = parseHostPort(asked)
-  if (wanted === undefined) throw new TypeError(`"${asked}" is not host:port`)
-  return new Promise((resolve, reject) => {
-    server.once('error', (cause: NodeJS.ErrnoException) => {
-      reject(cause.code === 'EADDRINUSE' ? new PortTakenError(asked, cause) : cause)
-    })
-    server.listen({ host: wanted.host, port: wanted.port, backlog }, () => {
-      const bound = server.address()
-      const port = typeof bound === 'object' && bound !== null ? bound.port : wanted.port
-      resolve(formatHostPort({ host: wanted.host, port }))
-    })
-  })
 }
 
 /** A new string of the same characters, which are ASCII. */

@@ -3,6 +3,7 @@ import type { CloseKind } from './close-codes.ts'
 import { closeKinds } from './close-codes.ts'
 import { type DeviceAnswer, resultOf } from './device-answer.ts'
 import type { Waiter } from './entry.ts'
+import { FrameLimits } from './frame-limits.ts'
 import type { ClientFrame, ControlFrame } from './frames.ts'
 import { ackIdsMax } from './frames.ts'
 import { Session, type SessionEvent, type SessionOrder } from './session.ts'
@@ -35,6 +36,8 @@ export class DeviceSession implements WheelItem {
   // Made with the first new credential.
   #credential: SessionCredential | undefined
   readonly #credentialEndsAtMax: number
+  // Made with the first frame.
+  #frameLimits: FrameLimits | undefined
   #invalidFrames = 0
   #sweepAt = Number.POSITIVE_INFINITY
 
@@ -45,7 +48,7 @@ export class DeviceSession implements WheelItem {
     this.accountId = options.accountId
     this.acknowledges = options.acknowledges
     this.connectedTime = host.clock.nowMicros()
-    this.#machine = new Session(options.sessionId)
+    this.#machine = new Session(options.sessionId, host.settings)
     this.#clocks = new SessionClocks(host, options.credentialEndsAt)
     this.#credentialEndsAtMax = options.credentialEndsAtMax
     host.metrics.sessions.inc({ state: 'registering' })
@@ -127,6 +130,9 @@ export class DeviceSession implements WheelItem {
         case 'tell replaced':
           this.#host.tellReplaced(effect.rows, effect.replacer)
           break
+        case 'duplicate identity':
+          this.#host.reportDuplicate(this, effect.takeovers)
+          break
         case 'answer close':
           result = effect.result
           break
@@ -202,17 +208,34 @@ export class DeviceSession implements WheelItem {
     this.#clocks.heard()
   }
 
+  /** A pong of the transport's own. */
+  ponged(): boolean {
+    this.#clocks.heard()
+    return !this.closed && this.#paid(this.#limits.take(this.#host.settings, this.#host.clock.monotonic()))
+  }
+
+  /** A ping of the transport's own. Returns whether it is to be answered. */
+  pinged(): boolean {
+    if (!this.ponged()) return false
+    if (this.#transport.writable) return true
+    this.#unread('pong')
+    return false
+  }
+
   /** A frame: a string came as text, a Buffer as binary. */
   receive(data: string | Buffer): void {
+    const { settings, clock } = this.#host
     this.#clocks.heard()
+    if (!this.#paid(this.#limits.take(settings, clock.monotonic(), data.length))) return
     if (this.#machine.state === 'registering') return this.#invalid('INVALID_FRAME', 'nothing may be sent before welcome')
     const decoded = this.#transport.codec.decode(data)
-    if (decoded.ok) this.#take(decoded.frame)
-    else this.#invalid(decoded.reason, decoded.message)
+    if (!decoded.ok) this.#invalid(decoded.reason, decoded.message)
+    else if (this.#paid(this.#limits.takeMore(settings, clock.monotonic(), decoded.frame))) this.#take(decoded.frame)
   }
 
   /** The transport takes frames again. */
   writable(): void {
+    this.#frameLimits?.read()
     if (!this.writes) return
     this.#messages?.pump()
     this.#progressed()
@@ -321,14 +344,40 @@ export class DeviceSession implements WheelItem {
     this.#reply({ type: 'error', reason, message })
     // A newer client may say what is not known here; what is no frame at all is another matter.
     if (reason !== 'INVALID_FRAME' || ++this.#invalidFrames < this.#host.settings.invalidFramesMax) return
-    this.handle({ type: 'end', kind: closeKinds.protocolViolation })
+    this.handle({ type: 'end', kind: closeKinds.protocolViolation, detail: 'too many invalid frames' })
+  }
+
+  get #limits(): FrameLimits {
+    this.#frameLimits ??= new FrameLimits(this.#host.settings, this.#host.clock.monotonic())
+    return this.#frameLimits
+  }
+
+  /** Ends the session of a device that sends too much. */
+  #paid(taken: boolean): boolean {
+    if (taken || this.closed) return taken
+    const { metrics, settings } = this.#host
+    metrics.frameLimitEnds.inc({ limit: 'rate' })
+    const { ratePerSecond, burst } = settings.deviceFrames
+    const message = `a device sends at most ${ratePerSecond} frames a second, and ${burst} at once`
+    if (this.#transport.writable) this.#control({ type: 'error', reason: 'RATE_EXCEEDED', message })
+    this.handle({ type: 'end', kind: closeKinds.protocolViolation, detail: 'too many frames' })
+    return false
+  }
+
+  /** A device that asks and does not read what it is told. */
+  #unread(type: string): void {
+    const { metrics, settings } = this.#host
+    metrics.controlDropped.inc({ type })
+    if (this.#limits.unread(settings) || this.closed) return
+    metrics.frameLimitEnds.inc({ limit: 'unread' })
+    this.handle({ type: 'end', kind: closeKinds.protocolViolation, detail: 'replies are not read' })
   }
 
   /** For what a device can ask for as often as it likes: left out while it does not read. */
   #reply(frame: ControlFrame): void {
     if (this.closed) return
     if (this.#transport.writable) this.#control(frame)
-    else this.#host.metrics.controlDropped.inc({ type: frame.type })
+    else this.#unread(frame.type)
   }
 
   #control(frame: ControlFrame): void {

@@ -18,6 +18,36 @@ export function createEdgeMetrics(metrics: Metrics) {
     handshakes: metrics.gauge('push_edge_handshakes', 'Connections between request and session'),
     lingering: metrics.gauge('push_edge_refused_sockets', 'Upgraded only to be told why they are refused, not yet closed'),
 
+    limits: metrics.gauge('push_edge_limit', 'Limits of the device port that are in force, by the name of their setting', [
+      'limit',
+    ]),
+    addresses: metrics.gauge('push_edge_addresses', 'Addresses that are counted: with connections, or only remembered', [
+      'state',
+    ]),
+    addressesForgotten: metrics.counter(
+      'push_edge_addresses_forgotten_total',
+      'Addresses forgotten because too many were to be remembered',
+    ),
+    addressFailures: metrics.counter(
+      'push_edge_address_failures_total',
+      'Connections that ended without having been authenticated, by their own fault',
+    ),
+    refusedConnections: metrics.gauge(
+      'push_edge_refused_connections',
+      'Connections over a limit that may still say what they want',
+    ),
+    cutConnections: metrics.counter(
+      'push_edge_cut_connections_total',
+      'Connections over a limit that were ended without having been heard, by reason',
+      ['reason'],
+    ),
+    proxyHeaders: metrics.counter('push_edge_proxy_headers_total', 'PROXY headers of trusted addresses, by what they were', [
+      'result',
+    ]),
+    waiting: metrics.gauge('push_edge_waiting_connections', 'Connections that have not shown yet what they are'),
+    acceptErrors: metrics.counter('push_edge_accept_errors_total', 'Connections that the system could not hand over'),
+    listenerOpen: metrics.gauge('push_edge_listener_open', '0 while the device port is closed because the edge is nearly full'),
+
     outboxBytes: metrics.gauge('push_edge_outbox_bytes', 'Frames that wait in all outboxes, in bytes'),
     finalAnswers: metrics.gauge('push_edge_final_answers_remembered', 'Final answers that repeats would be given'),
     outcomes: metrics.counter('push_edge_outcomes_total', 'Outcomes of deliveries', ['kind']),
@@ -82,6 +112,11 @@ export function createEdgeMetrics(metrics: Metrics) {
       'New credentials shown by open sessions, by what became of them',
       ['result'],
     ),
+    frameLimitEnds: metrics.counter(
+      'push_edge_frame_limit_ends_total',
+      'Sessions ended because their device sent more than it may, or did not read its replies',
+      ['limit'],
+    ),
     badFrames: metrics.counter('push_edge_bad_frames_total', 'Frames of devices that could not be understood', ['reason']),
     streams: metrics.gauge('push_edge_deliver_streams', 'Open streams of routers'),
     slowStreams: metrics.counter('push_edge_slow_streams_total', 'Streams ended because their router did not take its answers'),
@@ -106,6 +141,10 @@ export function createEdgeMetrics(metrics: Metrics) {
       ['reason'],
     ),
     ghosts: metrics.counter('push_edge_ghost_rows_total', 'Rows that named a session this edge does not have'),
+    duplicateIdentities: metrics.counter(
+      'push_edge_duplicate_identities_total',
+      'Sessions closed with 4006: their device changed between sessions too often for one device',
+    ),
     replacedReports: metrics.counter('push_edge_replaced_reports_total', 'Replaced sessions reported, by how it ended', [
       'result',
     ]),

@@ -3,6 +3,7 @@ import { afterEach, describe, expect } from 'vitest'
 import { CloseReason, OutcomeKind } from '../gen/push/internal/v1/edge.ts'
 import type { Identity } from './auth/identity.ts'
 import { closeKinds } from './close-codes.ts'
+import type { DeviceServerOptions } from './device-server.ts'
 import { retryMsAfter, wasToldToStayAway } from './sse.ts'
 import { deliveryOf } from './testing/deliveries.ts'
 import { connectForm } from './testing/device-forms.ts'
@@ -15,8 +16,8 @@ afterEach(async () => {
   for (const close of closers.splice(0).reverse()) await close()
 })
 
-async function lone(more: Parameters<typeof serveLone>[0] = {}) {
-  const served = await serveLone(more)
+async function lone(...more: Parameters<typeof serveLone>) {
+  const served = await serveLone(...more)
   closers.push(() => served.server.close())
   return served
 }
@@ -28,11 +29,13 @@ const judging = (verdict: 'invalid' | 'expired' | 'unavailable'): Identity => ({
   authenticate: async () => ({ ok: false, verdict, detail: `the token is ${verdict}` }),
 })
 
+const full: DeviceServerOptions['gate'] = { sessionCount: () => 10, backlogged: () => false }
+
 describe('who may come later is answered with a stream that says so and ends', () => {
   const overload = { type: 'goaway', reason: 'overload', reconnect_after_ms: 1_000 }
   test.for([
     ['draining', { ready: false }, { type: 'goaway', reason: 'drain', reconnect_after_ms: 1_000 }],
-    ['full', { connectionLimit: 0 }, overload],
+    ['full', { gate: full }, overload],
     ['backlog', { gate: { sessionCount: () => 0, backlogged: () => true } }, overload],
     [
       'identity_unavailable',

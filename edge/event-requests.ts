@@ -25,6 +25,8 @@ export interface EventRequestsOptions {
   readonly identity: Identity
   /** Why nobody can be let in now; undefined when one can. */
   readonly shut: (request: IncomingMessage) => Refusal | undefined
+  /** The credential of this request holds. */
+  readonly authenticated: (request: IncomingMessage) => void
   readonly admit: (device: StreamedDevice) => void
   /** Counts and logs one that was not let in, by status or close code. */
   readonly note: (reason: RefusalReason, answer: number, request: IncomingMessage) => void
@@ -95,6 +97,7 @@ export function createEventRequests(options: EventRequestsOptions): EventRequest
       return disbelieve(unauthenticated('unauthenticated', message), closeKinds.authenticationFailed)
     }
     const verdict = await identity.authenticate(credential)
+    if (verdict.ok) options.authenticated(request)
     if (response.destroyed) return // gone meanwhile
     if (verdict.ok) {
       const carrier = eventStreamCarrier(response, cors.headers, shared)

@@ -34,6 +34,8 @@ export type RegistrationResult =
       readonly attempts: number
       readonly replaced: readonly SessionRow[]
       readonly inboxUntil?: number
+      /** Changes of sessions of its device of late, this one among them. */
+      readonly takeovers?: number
     }
   | { readonly type: 'superseded'; readonly attempts: number }
   | { readonly type: 'registration failed'; readonly attempts: number }
@@ -43,7 +45,7 @@ export interface RegistrationOptions {
   readonly edgeId: string
   /** Where routers reach this edge. */
   readonly edgeAddress: string
-  /** Registrations a second that this edge counts on; the queue holds what that makes of the time a session has. */
+  /** Registrations a second that this edge counts on, read at each; the queue holds what that makes of the time a session has. */
   readonly ratePerSecond: number
   /** How long a session has for registering. */
   readonly timeoutMs: number
@@ -70,7 +72,7 @@ const retryCapMs = 1_000
 
 export function createRegistration(options: RegistrationOptions): Registration {
   const { clock, random, log, metrics } = options
-  const queuedMax = Math.max(1, Math.floor((options.ratePerSecond * options.timeoutMs) / 1000))
+  const queuedMax = () => Math.max(1, Math.floor((options.ratePerSecond * options.timeoutMs) / 1000))
   let waiting = 0
   let lastFailureAt = Number.NEGATIVE_INFINITY
 
@@ -151,8 +153,15 @@ export function createRegistration(options: RegistrationOptions): Registration {
       if (!sent && candidate.closed) metrics.registerDropped.inc()
       if (sent) attempts++
       if (result?.$case === 'registered') {
-        const { epoch, replacedSessions, inboxUntil } = result.value
-        return { type: 'registered', epoch, attempts, replaced: replacedSessions, ...(inboxUntil > 0 && { inboxUntil }) }
+        const { epoch, replacedSessions, inboxUntil, recentTakeovers: takeovers = 0 } = result.value
+        return {
+          type: 'registered',
+          epoch,
+          attempts,
+          replaced: replacedSessions,
+          ...(inboxUntil > 0 && { inboxUntil }),
+          ...(takeovers > 0 && { takeovers }),
+        }
       }
       if (result?.$case === 'superseded') return { type: 'superseded', attempts }
       const waitMs = retryBaseMs + backoff.next()
@@ -166,10 +175,10 @@ export function createRegistration(options: RegistrationOptions): Registration {
   let registering = 0
   return {
     get full() {
-      return registering >= queuedMax
+      return registering >= queuedMax()
     },
     async register(candidate) {
-      if (registering >= queuedMax) return { type: 'registration failed', attempts: 0 }
+      if (registering >= queuedMax()) return { type: 'registration failed', attempts: 0 }
       registering++
       const startedAt = clock.monotonic()
       try {

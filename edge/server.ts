@@ -6,12 +6,14 @@ import type { Clock } from '../service-kit/clock.ts'
 import type { Closers } from '../service-kit/closers.ts'
 import { connectGrpc } from '../service-kit/grpc-client.ts'
 import { serveGrpc } from '../service-kit/grpc-server.ts'
+import { fixedConfig, type LiveConfig } from '../service-kit/live-config.ts'
 import type { Log } from '../service-kit/log.ts'
 import type { Metrics } from '../service-kit/metrics.ts'
 import { serveMetrics } from '../service-kit/metrics-server.ts'
 import type { Random } from '../service-kit/random.ts'
 import type { Reloads } from '../service-kit/reloads.ts'
 import { openServiceSecurity } from '../service-kit/service-security.ts'
+import { portLimits, showLimits } from './admission/port-limits.ts'
 import { openIdentity } from './auth/open-identity.ts'
 import { AwaitedResults } from './awaited-results.ts'
 import { closeKinds } from './close-codes.ts'
@@ -42,6 +44,8 @@ import { createUnregistration } from './unregistration.ts'
 /** What an edge is started with. Everything it opens is closed by the closers. */
 export interface EdgeContext {
   readonly config: EdgeConfig
+  /** The settings that may change meanwhile; `config` for ever when left out. */
+  readonly settings?: LiveConfig<EdgeConfig>
   readonly clock: Clock
   readonly random: Random
   readonly log: Log
@@ -65,6 +69,7 @@ export const clientFrameLimitBytes = 64 * 1024
 const wheelTickMs = 100
 const callTimeoutMs = 2_000
 const invalidFramesMax = 10
+const unreadRepliesMax = 100
 const finishMs = 5_000
 const sweepMs = 1_000
 /** Calls that may still end while the edge stops: reports, then removals. */
@@ -79,7 +84,7 @@ export function stopGraceMs(config: EdgeConfig): number {
 
 /** Starts an edge and waits until devices and routers can reach it. */
 export async function startEdge(context: EdgeContext): Promise<RunningEdge> {
-  const { config, clock, random, log, metrics, closers } = context
+  const { config, settings = fixedConfig(context.config), clock, random, log, metrics, closers } = context
   const edgeId = mintEdgeId(config.name, random)
   const edgeMetrics = createEdgeMetrics(metrics)
   if (config.metricsAddress !== undefined) {
@@ -129,7 +134,7 @@ export async function startEdge(context: EdgeContext): Promise<RunningEdge> {
   const host: SessionHost = {
     clock,
     random,
-    settings: sessionSettings(config),
+    settings: sessionSettings(config, settings),
     metrics: edgeMetrics,
     wheel,
     liveness,
@@ -140,6 +145,15 @@ export async function startEdge(context: EdgeContext): Promise<RunningEdge> {
     outboxBudget: { usedBytes: 0, limitBytes: config.outboxTotalBytes },
     unregister: (key) => unregistration.add(key),
     tellReplaced,
+    reportDuplicate({ deviceId, sessionId, accountId }, takeovers) {
+      edgeMetrics.duplicateIdentities.inc()
+      log.warn('two devices seem to use one identity', {
+        device_id: deviceId,
+        session_id: sessionId,
+        account_id: accountId || undefined,
+        takeovers,
+      })
+    },
     flush: (flusher) => flushes.ask(flusher),
     reportLate: (answer) => lateAnswers.add(answer),
     failed(session, cause) {
@@ -192,7 +206,9 @@ export async function startEdge(context: EdgeContext): Promise<RunningEdge> {
     name: config.name,
     address: edgeAddress,
     zone: config.zone ?? '',
-    connectionLimit: config.connectionLimit,
+    get connectionLimit() {
+      return settings.current.connectionLimit
+    },
     connectionCount: () => sessions.size,
     ttlMs: config.leaseTtlMs,
     onLapsed: () => recheck.start(),
@@ -203,7 +219,9 @@ export async function startEdge(context: EdgeContext): Promise<RunningEdge> {
     registry,
     edgeId,
     edgeAddress,
-    ratePerSecond: config.registerRatePerSecond,
+    get ratePerSecond() {
+      return settings.current.registerRatePerSecond
+    },
     timeoutMs: config.registerTimeoutMs,
     callTimeoutMs,
     ...shared,
@@ -223,19 +241,32 @@ export async function startEdge(context: EdgeContext): Promise<RunningEdge> {
   // So that routers know the edge before they are told of its sessions. A registry that is away keeps nobody from starting.
   await lease.attempted
 
+  let limits = portLimits(settings.current)
+  showLimits(settings.current, edgeMetrics)
   const factory = createSessionFactory({ host, registration, log })
   const devices = await serveDevices({
     address: config.deviceListenAddress,
     allowedOrigins: originsOf(config),
     identity,
-    connectionLimit: config.connectionLimit,
+    limits: () => limits,
     frameLimitBytes: clientFrameLimitBytes,
     gate: { sessionCount: () => sessions.size, backlogged: () => registration.full },
     admit: factory.admit,
     takeAnswer: (deviceId, frame) => takeFrameOf(host, deviceId, frame),
     showCredential: (deviceId, token) => showCredentialOf(host, deviceId, token),
-    retryAfter: createRetryAfter({ clock, random, ratePerSecond: config.registerRatePerSecond }),
+    retryAfter: createRetryAfter({
+      clock,
+      random,
+      get ratePerSecond() {
+        return settings.current.registerRatePerSecond
+      },
+    }),
     ...shared,
+  })
+  settings.onChange((changed) => {
+    limits = portLimits(changed)
+    showLimits(changed, edgeMetrics)
+    devices.limitsChanged()
   })
   closers.add('device server', () => devices.close())
 
@@ -256,7 +287,7 @@ export async function startEdge(context: EdgeContext): Promise<RunningEdge> {
   return { edgeId, address: grpc.address, deviceAddress: devices.address }
 }
 
-function sessionSettings(config: EdgeConfig): SessionSettings {
+function sessionSettings(config: EdgeConfig, settings: LiveConfig<EdgeConfig>): SessionSettings {
   const { registerTimeoutMs, pingIntervalMs, pongTimeoutMs, lifetimeMs, lifetimeJitterMs, slotMaxMs, slotGraceMs, stuckMs } =
     config
   return {
@@ -277,5 +308,13 @@ function sessionSettings(config: EdgeConfig): SessionSettings {
     pendingMax,
     invalidFramesMax,
     credentialRefreshMinMs: config.credentialRefreshMinMs,
+    unreadRepliesMax,
+    get takeoversMax() {
+      return settings.current.takeoversMax
+    },
+    get deviceFrames() {
+      const { deviceFramesPerSecond, deviceFrameBurst } = settings.current
+      return { ratePerSecond: deviceFramesPerSecond, burst: deviceFrameBurst }
+    },
   }
 }

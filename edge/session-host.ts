@@ -10,9 +10,10 @@ import type { EdgeMetrics } from './edge-metrics.ts'
 import type { FinalAnswers } from './final-answers.ts'
 import type { Flusher } from './flush-calls.ts'
 import type { FrameCodec } from './frame-codec.ts'
+import type { FrameRules } from './frame-limits.ts'
 import type { Liveness } from './liveness.ts'
 import type { OutboxBudget, OutboxLimits } from './outbox.ts'
-import type { SessionOrder } from './session.ts'
+import type { SessionOrder, TakeoverRules } from './session.ts'
 import type { SessionTable } from './session-table.ts'
 import type { TimerWheel } from './timer-wheel.ts'
 
@@ -50,8 +51,8 @@ export interface SessionOptions {
   readonly credentialEndsAtMax: number
 }
 
-/** Times in ms, sizes in bytes. Defaults are in config.ts. */
-export interface SessionSettings {
+/** Times in ms, sizes in bytes. Defaults are in config.ts. What a device may send may change while the edge runs. */
+export interface SessionSettings extends FrameRules, TakeoverRules {
   readonly registerTimeoutMs: number
   readonly pingIntervalMs: number
   readonly pongTimeoutMs: number
@@ -96,6 +97,8 @@ export interface SessionHost {
   unregister(key: SessionKey): void
   /** Has the sessions in these rows told that `replacer` has taken their place. */
   tellReplaced(rows: readonly SessionRow[], replacer: SessionOrder): void
+  /** Two devices seem to use the identity of this session. */
+  reportDuplicate(session: DeviceSession, takeovers: number): void
   /** Calls FlushInbox for it when its turn comes. */
   flush(flusher: Flusher): void
   /** Has a router told what nobody here waits for. */

@@ -14,6 +14,7 @@ const row: SessionRow = {
   protocol: 'push.v1.json',
   connectedTime: 0,
 }
+const rules = { takeoversMax: 5 }
 const registered: SessionEvent = { type: 'registered', epoch: 10, attempts: 1, replaced: [] }
 const replacedBy = (epoch: number, sessionId: string): SessionEvent => ({ type: 'replaced', replacer: { epoch, sessionId } })
 const answered = (effects: SessionEffect[]) => effects.find((effect) => effect.type === 'answer close')?.result
@@ -23,7 +24,7 @@ const unregistered = (effects: SessionEffect[]) =>
   effects.filter((effect) => effect.type === 'unregister').map(({ epoch }) => epoch)
 
 const open = (sessionId = 'm') => {
-  const session = new Session(sessionId)
+  const session = new Session(sessionId, rules)
   session.handle(registered)
   return session
 }
@@ -35,27 +36,67 @@ test('sessions are ordered by epoch, equal epochs by session id', () => {
   expect(isLower({ epoch: 3, sessionId: 'a' }, { epoch: 2, sessionId: 'b' })).toBe(false)
 })
 
+describe('two devices under one identity', () => {
+  const minute = 60_000_000
+  /** A session that is open, with so many changes before it. */
+  const changed = (takeovers: number) => {
+    const session = new Session('m', rules)
+    session.handle({ ...registered, takeovers })
+    return session
+  }
+  const kinds = (effects: SessionEffect[]) => types(effects).filter((type) => type !== 'answer close')
+
+  test('five changes in ten minutes are the life of a device; the sixth closes with 4006, and is reported once', () => {
+    const fifth = changed(4)
+    expect(kinds(fifth.handle(replacedBy(10 + minute, 'n')))).toEqual(['finish'])
+    expect(closedWith(fifth.handle({ type: 'finished' }))).toBe(closeKinds.superseded)
+    const sixth = changed(5)
+    const effects = sixth.handle(replacedBy(10 + minute, 'n'))
+    expect(effects).toContainEqual({ type: 'duplicate identity', takeovers: 6 })
+    expect(kinds(sixth.handle(replacedBy(10 + minute, 'o')))).toEqual([])
+    expect(closedWith(sixth.handle({ type: 'finished' }))).toBe(closeKinds.duplicateIdentity)
+  })
+
+  test('a change after ten quiet minutes begins anew, and the one that a goaway asked for is none', () => {
+    const quiet = changed(9)
+    quiet.handle(replacedBy(10 + 10 * minute, 'n'))
+    expect(closedWith(quiet.handle({ type: 'finished' }))).toBe(closeKinds.superseded)
+    const left = changed(9)
+    left.handle({ type: 'leave', reason: 'drain', slotMs: 0 })
+    left.handle(replacedBy(10 + minute, 'n'))
+    expect(closedWith(left.handle({ type: 'finished' }))).toBe(closeKinds.superseded)
+  })
+
+  test('one that was replaced while it registered is told the same', () => {
+    const session = new Session('m', rules)
+    session.handle(replacedBy(11, 'n'))
+    const effects = session.handle({ ...registered, takeovers: 7 })
+    expect(closedWith(effects)).toBe(closeKinds.duplicateIdentity)
+    expect(effects).toContainEqual({ type: 'duplicate identity', takeovers: 8 })
+  })
+})
+
 describe('registering', () => {
   test('welcomes when the registry has the row, and not before', () => {
-    const session = new Session('m')
+    const session = new Session('m', rules)
     expect(session).toMatchObject({ state: 'registering', writes: false, accepts: true })
     expect(types(session.handle(registered))).toEqual(['welcome'])
     expect(session).toMatchObject({ state: 'open', writes: true, order: { epoch: 10, sessionId: 'm' } })
   })
 
   test('tells the sessions that it replaces', () => {
-    const effects = new Session('m').handle({ ...registered, replaced: [row] })
+    const effects = new Session('m', rules).handle({ ...registered, replaced: [row] })
     expect(effects).toContainEqual({ type: 'tell replaced', rows: [row], replacer: { epoch: 10, sessionId: 'm' } })
   })
 
   test('closes with 4005 when a newer session holds the device, and removes all its rows', () => {
-    const effects = new Session('m').handle({ type: 'superseded', attempts: 1 })
+    const effects = new Session('m', rules).handle({ type: 'superseded', attempts: 1 })
     expect(closedWith(effects)).toBe(closeKinds.superseded)
     expect(unregistered(effects)).toEqual([0])
   })
 
   test('a close that comes while registering is remembered and judged when the epoch is known', () => {
-    const session = new Session('m')
+    const session = new Session('m', rules)
     expect(answered(session.handle(replacedBy(11, 'a')))).toBe(CloseSessionResult.REMEMBERED)
     // A lower one that comes later must not hide the higher one.
     expect(answered(session.handle(replacedBy(9, 'a')))).toBe(CloseSessionResult.REMEMBERED)
@@ -66,19 +107,19 @@ describe('registering', () => {
   })
 
   test('a remembered close by a session that turns out to be older does nothing', () => {
-    const session = new Session('m')
+    const session = new Session('m', rules)
     session.handle(replacedBy(10, 'a'))
     expect(types(session.handle(registered))).toEqual(['welcome'])
   })
 
   test('equal epochs are decided by session id', () => {
-    const lower = new Session('a')
+    const lower = new Session('a', rules)
     lower.handle(replacedBy(10, 'b'))
     expect(closedWith(lower.handle(registered))).toBe(closeKinds.superseded)
   })
 
   test('is over after its time, while a call is under way; the rows are removed when that has ended', () => {
-    const session = new Session('m')
+    const session = new Session('m', rules)
     const effects = session.handle({ type: 'registration late' })
     expect(closedWith(effects)).toBe(closeKinds.tryAgainLater)
     expect(unregistered(effects)).toEqual([])
@@ -86,14 +127,14 @@ describe('registering', () => {
   })
 
   test('a session that ended meanwhile still tells those that it has replaced', () => {
-    const session = new Session('m')
+    const session = new Session('m', rules)
     session.handle({ type: 'socket closed' })
     const effects = session.handle({ ...registered, replaced: [row] })
     expect(types(effects)).toEqual(['tell replaced', 'unregister'])
   })
 
   test('refused at once, nothing was written and nothing is removed', () => {
-    const effects = new Session('m').handle({ type: 'registration failed', attempts: 0 })
+    const effects = new Session('m', rules).handle({ type: 'registration failed', attempts: 0 })
     expect(closedWith(effects)).toBe(closeKinds.tryAgainLater)
     expect(unregistered(effects)).toEqual([])
   })
@@ -102,13 +143,13 @@ describe('registering', () => {
 describe('the end', () => {
   test('removes its row by epoch after one attempt, all its rows after more or a lost answer', () => {
     const ended = (event: SessionEvent) => {
-      const session = new Session('m')
+      const session = new Session('m', rules)
       session.handle(event)
       return unregistered(session.handle({ type: 'socket closed' }))
     }
     expect(ended(registered)).toEqual([10])
     expect(ended({ type: 'registered', epoch: 10, attempts: 2, replaced: [] })).toEqual([0])
-    expect(unregistered(new Session('m').handle({ type: 'registration failed', attempts: 1 }))).toEqual([0])
+    expect(unregistered(new Session('m', rules).handle({ type: 'registration failed', attempts: 1 }))).toEqual([0])
   })
 
   test('comes once: what happens after it changes nothing and removes nothing again', () => {
@@ -127,7 +168,7 @@ describe('the end', () => {
   })
 
   test.each(['registering', 'open', 'leaving'])('from %s gives back what waits before the rows go', (state) => {
-    const session = new Session('m')
+    const session = new Session('m', rules)
     if (state !== 'registering') session.handle(registered)
     if (state === 'leaving') session.handle({ type: 'leave', reason: 'drain', slotMs: 1 })
     expect(session.state).toBe(state)
@@ -171,7 +212,7 @@ describe('leaving', () => {
       kind: closeKinds.disconnected,
       detail: 'stolen',
     })
-    expect(closedWith(new Session('n').handle({ type: 'disconnect', detail: '' }))).toBe(closeKinds.disconnected)
+    expect(closedWith(new Session('n', rules).handle({ type: 'disconnect', detail: '' }))).toBe(closeKinds.disconnected)
   })
 })
 
@@ -205,8 +246,7 @@ describe('registering again', () => {
 })
 
 test('a session that opens with the hint is told so before it is welcome', () => {
-  expect(types(new Session('m').handle({ type: 'registered', epoch: 10, attempts: 1, replaced: [], inboxUntil: 5 }))).toEqual([
-    'mail',
-    'welcome',
-  ])
+  expect(
+    types(new Session('m', rules).handle({ type: 'registered', epoch: 10, attempts: 1, replaced: [], inboxUntil: 5 })),
+  ).toEqual(['mail', 'welcome'])
 })

@@ -17,13 +17,14 @@ export interface SessionOrder {
 
 /** What may happen to a session. */
 export type SessionEvent =
-  /** The registry's answer. `inboxUntil` is set when messages may wait. `attempts` counts calls that may have left a row. No call is under way any more. */
+  /** The registry's answer. `inboxUntil` is set when messages may wait, `takeovers` when sessions of this device have replaced each other of late. `attempts` counts calls that may have left a row. No call is under way any more. */
   | {
       readonly type: 'registered'
       readonly epoch: number
       readonly attempts: number
       readonly replaced: readonly SessionRow[]
       readonly inboxUntil?: number
+      readonly takeovers?: number
     }
   | { readonly type: 'superseded'; readonly attempts: number }
   | { readonly type: 'registration failed'; readonly attempts: number }
@@ -37,7 +38,7 @@ export type SessionEvent =
   /** The device shall leave in its slot. */
   | { readonly type: 'leave'; readonly reason: string; readonly slotMs: number }
   /** It must go now. */
-  | { readonly type: 'end'; readonly kind: CloseKind }
+  | { readonly type: 'end'; readonly kind: CloseKind; readonly detail?: string }
   /** What a leaving session still had to do is done, or its time is over. */
   | { readonly type: 'finished' }
   | { readonly type: 'socket closed' }
@@ -58,23 +59,38 @@ export type SessionEffect =
   | { readonly type: 'unregister'; readonly epoch: number }
   /** The sessions in these rows must be told that this one has taken their place. */
   | { readonly type: 'tell replaced'; readonly rows: readonly SessionRow[]; readonly replacer: SessionOrder }
+  /** The device changes between sessions so often that two must be using its identity. `takeovers` in the last minutes. */
+  | { readonly type: 'duplicate identity'; readonly takeovers: number }
   /** What to answer to who asked for the close. */
   | { readonly type: 'answer close'; readonly result: CloseSessionResult }
+
+/** What decides how a session is told that it was replaced; may change meanwhile. */
+export interface TakeoverRules {
+  /** More changes than these within `takeoverWindowMicros`, and the device counts as two. */
+  readonly takeoversMax: number
+}
+
+/** A session that is replaced when younger than this counts as a change; as the registry counts. */
+export const takeoverWindowMicros = 600_000_000
 
 /** The life of one device's stay, without socket, clock or registry: events in, effects out. */
 export class Session {
   readonly sessionId: string
+  readonly #rules: TakeoverRules
   #state: SessionState = 'registering'
   #epoch = 0
   #finishing: { readonly kind: CloseKind; readonly detail: string } | undefined
   // The highest of those said to replace this session while its own epoch was not known.
   #replacer: SessionOrder | undefined
+  // Changes of sessions of its device by when it registered.
+  #takeovers = 0
   // Calls that may have left rows, and whether one may be under way.
   #attempts = 0
   #calling = true
 
-  constructor(sessionId: string) {
+  constructor(sessionId: string, rules: TakeoverRules) {
     this.sessionId = sessionId
+    this.#rules = rules
   }
 
   get state(): SessionState {
@@ -120,7 +136,7 @@ export class Session {
       case 'leave':
         return this.#leave(event.reason, event.slotMs)
       case 'end':
-        return this.#state === 'closed' ? [] : this.#end(event.kind)
+        return this.#state === 'closed' ? [] : this.#end(event.kind, event.detail)
       case 'finished':
         return this.#finishing === undefined || this.#state === 'closed'
           ? []
@@ -130,13 +146,18 @@ export class Session {
     }
   }
 
-  #registered({ epoch, attempts, replaced, inboxUntil = 0 }: SessionEvent & { type: 'registered' }): SessionEffect[] {
+  #registered(event: SessionEvent & { type: 'registered' }): SessionEffect[] {
+    const { epoch, attempts, replaced, inboxUntil = 0, takeovers = 0 } = event
     this.#epoch = epoch
+    this.#takeovers = takeovers
     this.#called(attempts)
     // Also when this session has ended meanwhile: the older ones were replaced all the same, and nobody else may know it.
     const told: SessionEffect[] = replaced.length === 0 ? [] : [{ type: 'tell replaced', rows: replaced, replacer: this.order }]
     if (this.#state === 'closed') return [...told, ...this.#removeRows()]
-    if (this.#replacer !== undefined && isLower(this.order, this.#replacer)) return [...told, ...this.#end(closeKinds.superseded)]
+    if (this.#replacer !== undefined && isLower(this.order, this.#replacer)) {
+      const { kind, report } = this.#supersededBy(this.#replacer)
+      return [...told, ...report, ...this.#end(kind)]
+    }
     const mail: SessionEffect[] = inboxUntil > 0 ? [{ type: 'mail' }] : []
     if (this.#state !== 'registering') return [...told, ...mail]
     this.#state = 'open'
@@ -163,7 +184,20 @@ export class Session {
       return [answer(CloseSessionResult.REMEMBERED)]
     }
     if (!isLower(this.order, replacer)) return [answer(CloseSessionResult.NEWER)]
-    return [...this.#finish(closeKinds.superseded, ''), answer(CloseSessionResult.CLOSED)]
+    const { kind, report } = this.#supersededBy(replacer)
+    return [...(this.#finishing === undefined ? report : []), ...this.#finish(kind, ''), answer(CloseSessionResult.CLOSED)]
+  }
+
+  /**
+   * The newest wins; how soon this one may come back depends on how often that happened of late. One that was told to leave is replaced by the very
+   * session that its device was asked to open.
+   */
+  #supersededBy(replacer: SessionOrder): { readonly kind: CloseKind; readonly report: SessionEffect[] } {
+    const takeovers = this.#takeovers + 1
+    const isYoung = replacer.epoch - this.#epoch < takeoverWindowMicros
+    if (this.#state === 'leaving' || !isYoung || takeovers <= this.#rules.takeoversMax)
+      return { kind: closeKinds.superseded, report: [] }
+    return { kind: closeKinds.duplicateIdentity, report: [{ type: 'duplicate identity', takeovers }] }
   }
 
   #leave(reason: string, slotMs: number): SessionEffect[] {

@@ -39,6 +39,8 @@ export function createWebSocketServer(frameLimitBytes: number): WebSocketServer 
     maxFragments: fragmentsMax,
     maxBufferedChunks: bufferedChunksMax,
     closeTimeout: closeTimeoutMs,
+    // It would answer also those who do not read the answers, which then pile up.
+    autoPong: false,
     // The handshake has been read before: there is one.
     handleProtocols: (offered: ReadonlySet<string>) => codecFor([...offered])?.protocol ?? false,
   }
@@ -59,8 +61,8 @@ function bindSession(webSocket: DeviceSocket, socket: Duplex, session: DeviceSes
   webSocket.shared = shared
   ;(socket as HeldSocket)[held] = session
   webSocket.on('message', onMessage)
-  webSocket.on('ping', onSign)
-  webSocket.on('pong', onSign)
+  webSocket.on('ping', onPing)
+  webSocket.on('pong', onPong)
   webSocket.on('error', onError)
   webSocket.on('close', onClose)
   socket.on('drain', onDrain)
@@ -158,8 +160,13 @@ function onMessage(this: WebSocket, data: RawData, isBinary: boolean): void {
   }
 }
 
-function onSign(this: WebSocket): void {
-  ;(this as DeviceSocket).session?.heard()
+function onPing(this: WebSocket, data: Buffer): void {
+  if ((this as DeviceSocket).session?.pinged()) this.pong(data)
+}
+
+function onPong(this: WebSocket): void {
+  // Nothing is owed for it; it counts all the same, or a flood of them would cost nothing.
+  ;(this as DeviceSocket).session?.ponged()
 }
 
 function onError(this: WebSocket, error: Error & { code?: string }): void {

@@ -13,6 +13,7 @@ import {
 } from '../service-kit/config.ts'
 import { isLoopback, parseHostPort } from '../service-kit/listen-address.ts'
 import { logLevels } from '../service-kit/log.ts'
+import { settingsFileSetting } from '../service-kit/settings-file.ts'
 import { plainTextProblems, tlsProblems, tlsSettings } from '../service-kit/tls-settings.ts'
 import { leaseTtlMaxMs, leaseTtlMinMs } from './request-checks.ts'
 
@@ -28,6 +29,7 @@ export const registryConfig = defineConfig(
       optional: true,
       doc: 'Where `GET /metrics` is answered. Unset: nowhere.',
     }),
+    settingsFile: settingsFileSetting('REGISTRY_'),
     logLevel: setting('REGISTRY_LOG_LEVEL', oneOf(logLevels), { default: 'info', doc: 'The least level that is logged.' }),
     insecure: setting('REGISTRY_INSECURE', flag(), {
       default: false,

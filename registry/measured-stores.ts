@@ -38,6 +38,8 @@ export function measuredStores(stores: RegistryStores, clock: Clock, metrics: Me
       readAccountDevice: measured('read_account_device', sessions.readAccountDevice),
       deleteAccountDevice: measured('delete_account_device', sessions.deleteAccountDevice),
       readAccountDevices: measured('read_account_devices', sessions.readAccountDevices),
+      writeTakeover: measured('write_takeover', sessions.writeTakeover),
+      countTakeovers: measured('count_takeovers', sessions.countTakeovers),
       clockMicros: measured('read_clock', sessions.clockMicros),
       close: sessions.close,
     },

@@ -47,6 +47,14 @@ export function sessionStoreSuite(name: string, open: () => Promise<SessionStore
       expect(await store.read(deviceId, 3)).toEqual({ rows: [written], more: false, inboxUntil: 0 })
     })
 
+    test('takeovers are counted by session, each once, up to a limit', async () => {
+      const deviceId = newDevice()
+      expect(await store.countTakeovers(deviceId, 10)).toBe(0)
+      for (const sessionId of ['a', 'b', 'b', 'c']) await store.writeTakeover(deviceId, sessionId, 60)
+      await store.writeTakeover(newDevice(), 'x', 60)
+      expect([await store.countTakeovers(deviceId, 10), await store.countTakeovers(deviceId, 2)]).toEqual([3, 2])
+    })
+
     test('a device without rows is empty', async () => {
       expect(await store.read(newDevice(), 3)).toEqual({ rows: [], more: false, inboxUntil: 0 })
     })

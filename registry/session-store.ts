@@ -52,6 +52,10 @@ export interface SessionStore {
   deleteAccountDevice(accountId: string, deviceId: string, noted: number): Promise<void>
   /** Reads the ids of devices noted for an account, in order, from after this one on ('' for the first), at most `limit`. */
   readAccountDevices(accountId: string, after: string, limit: number): Promise<string[]>
+  /** Notes that a session has taken the place of another. Kept for `ttlSeconds`; a repeat is the same note. */
+  writeTakeover(deviceId: string, sessionId: string, ttlSeconds: number): Promise<void>
+  /** Counts the notes of a device that are still kept, up to `limit`. */
+  countTakeovers(deviceId: string, limit: number): Promise<number>
   /** The store's wall clock in µs since 1970. */
   clockMicros(): Promise<number>
   /** Ends what is open. Calls that still run may fail. */

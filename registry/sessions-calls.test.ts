@@ -70,6 +70,9 @@ beforeEach(() => {
       }),
     readAccountDevices: (accountId, after, limit) =>
       step(accountId, () => accountDevices.filter((deviceId) => deviceId > after).slice(0, limit)),
+    // Of its own name, so that a test can make it fail alone.
+    writeTakeover: (deviceId) => step(`${deviceId} takeover`, () => {}),
+    countTakeovers: (deviceId) => step(deviceId, () => 1),
     clockMicros: async () => 0,
     close: async () => {},
   }
@@ -81,6 +84,19 @@ beforeEach(() => {
 const key = (deviceId: string, epoch = 5) => ({ deviceId, sessionId: fullId('s1'), epoch })
 
 describe('trouble of the store', () => {
+  test('with counting a takeover leaves the session registered, and is counted itself', async () => {
+    const register = async (sessionId: string) => {
+      const { results } = await sessions.register(registerRequest([{ deviceId: 'd1', sessionId }]), scope)
+      const result = results[0]?.result
+      return result?.$case === 'registered' ? (result.value.recentTakeovers ?? 0) : result?.$case
+    }
+    expect([await register('s1'), await register('s2')]).toEqual([0, 1])
+    trouble.set('d1 takeover', storeUnavailable(new Error('timed out')))
+    expect(await register('s3')).toBe(0)
+    expect(await metricValue(metrics, 'push_registry_takeovers_uncounted_total')).toBe(1)
+    expect(await metricValue(metrics, 'push_registry_takeovers_total')).toBe(1)
+  })
+
   test('fails its own item of a registration, as unknown; the others are registered', async () => {
     trouble.set('d2', storeUnavailable(new Error('the driver says: host 10.1.2.3 timed out')))
     const request = registerRequest(['d1', 'd2', 'd3'].map((deviceId) => ({ deviceId, sessionId: 's1' })))

@@ -53,6 +53,34 @@ export function sessionsSuite(name: string, open: () => Promise<SessionsFixture>
       expect(await idsOf()).toEqual(['s2', 's1'])
     })
 
+    test('sessions that replace young ones are counted, at whichever registry; one that comes after the end of another is not', async () => {
+      const first = registered(await a.register({ deviceId, sessionId: 's0' }))
+      expect(first.recentTakeovers).toBeUndefined()
+      const counts: (number | undefined)[] = []
+      for (let index = 1; index <= 4; index++) {
+        await clock.advance(30_000)
+        const registry = index % 2 === 0 ? a : b
+        const { epoch, recentTakeovers } = registered(await registry.register({ deviceId, sessionId: `s${index}` }))
+        counts.push(recentTakeovers)
+        // The edge of the replaced one removes its row.
+        await registry.unregister({ deviceId, sessionId: `s${index - 1}`, epoch: 0 })
+        if (index === 4) await registry.unregister({ deviceId, sessionId: 's4', epoch })
+      }
+      expect(counts).toEqual([1, 2, 3, 4])
+      expect(registered(await a.register({ deviceId, sessionId: 's5' })).recentTakeovers).toBeUndefined()
+      // One that has stayed for ten minutes is replaced as devices do that move.
+      await clock.advance(600_000)
+      expect(registered(await a.register({ deviceId, sessionId: 's6' })).recentTakeovers).toBeUndefined()
+    })
+
+    test('a repeat of a registration counts its takeover once', async () => {
+      registered(await a.register({ deviceId, sessionId: 's1' }))
+      store.a.loseAnswers('insert', 1)
+      expect((await a.register({ deviceId, sessionId: 's2' })).$case).toBe('error')
+      expect(registered(await b.register({ deviceId, sessionId: 's2' })).recentTakeovers).toBe(1)
+      expect(registered(await b.register({ deviceId, sessionId: 's2' })).recentTakeovers).toBe(1)
+    })
+
     test('an unregister that arrives late leaves the newer session alone', async () => {
       const old = registered(await a.register({ deviceId, sessionId: 's1' }))
       const now = registered(await a.register({ deviceId, sessionId: 's2', edgeId: 'edge-b-12345678' }))

@@ -23,6 +23,10 @@ import { compareRows, dayOf, type SessionRow, type SessionStore, sessionReadLimi
 
 /** Rows that a look-up returns of each device unless all are asked for. */
 const lookupRows = 3
+/** A session that is replaced when younger than this counts as a takeover, and a takeover is counted for as long. */
+const takeoverWindowSeconds = 600
+/** Counted no further. */
+const takeoversCounted = 200
 
 /** What sessions are made with. */
 export interface SessionsOptions {
@@ -65,12 +69,37 @@ export function createSessions(options: SessionsOptions): Sessions {
     'Reads of devices with more rows than are read at most',
   )
 
+  const takeovers = metrics.counter('push_registry_takeovers_total', 'Sessions that took the place of one younger than 10 min')
+  const takeoversUncounted = metrics.counter(
+    'push_registry_takeovers_uncounted_total',
+    'Such sessions whose device could not be looked at for it, as the store did not answer',
+  )
+
   const itemErrorOf = createItemErrors({ clock, log, metrics })
 
   const readWhole = async (deviceId: string) => {
     const partition = await store.read(deviceId, sessionReadLimitMax)
     if (partition.more) overfull.inc()
     return partition
+  }
+
+  /**
+   * How often of late a session of this device took the place of a young one. Only then is anything written or read for it: a device that stays as
+   * long as it may costs nothing. It is noted here because devices that share an identity meet on ever other edges.
+   */
+  const countTakeover = async (deviceId: string, sessionId: string, scope: CallScope): Promise<number> => {
+    const step = <T>(run: () => Promise<T>) => limits.registrations.step(scope.signal, run)
+    try {
+      await step(() => store.writeTakeover(deviceId, sessionId, takeoverWindowSeconds))
+      const count = await step(() => store.countTakeovers(deviceId, takeoversCounted))
+      takeovers.inc()
+      return count
+    } catch (cause) {
+      // The session is registered all the same.
+      takeoversUncounted.inc()
+      log.debug('a takeover was not counted', { device_id: deviceId, cause })
+      return 0
+    }
   }
 
   const registerOne = async (
@@ -116,7 +145,17 @@ export function createSessions(options: SessionsOptions): Sessions {
     if (top === undefined || !mine.some((own) => own.epoch === epoch) || (by !== undefined && compareRows(by, top) > 0)) {
       return { $case: 'superseded', value: { by } }
     }
-    return { $case: 'registered', value: { epoch: top.epoch, replacedSessions: others, inboxUntil: after.inboxUntil } }
+    const taken = by !== undefined && lastEpoch === 0 && top.epoch - by.epoch < takeoverWindowSeconds * 1e6
+    const recentTakeovers = taken ? await countTakeover(deviceId, sessionId, scope) : 0
+    return {
+      $case: 'registered',
+      value: {
+        epoch: top.epoch,
+        replacedSessions: others,
+        inboxUntil: after.inboxUntil,
+        ...(recentTakeovers > 0 && { recentTakeovers }),
+      },
+    }
   }
 
   const unregisterOne = async ({ deviceId, sessionId, epoch }: SessionKey, scope: CallScope): Promise<void> => {

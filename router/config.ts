@@ -14,6 +14,7 @@ import {
 } from '../service-kit/config.ts'
 import { tokenSecretBytesMin } from '../service-kit/jwt-tokens.ts'
 import { logLevels } from '../service-kit/log.ts'
+import { settingsFileSetting } from '../service-kit/settings-file.ts'
 import { plainTextProblems, tlsProblems, tlsSettings } from '../service-kit/tls-settings.ts'
 import { queueProblems, queueSettings } from './queue/settings.ts'
 
@@ -33,6 +34,7 @@ export const routerConfig = defineConfig(
       optional: true,
       doc: 'Where `GET /metrics` is answered. Unset: nowhere.',
     }),
+    settingsFile: settingsFileSetting('ROUTER_'),
     logLevel: setting('ROUTER_LOG_LEVEL', oneOf(logLevels), { default: 'info', doc: 'The least level that is logged.' }),
     insecure: setting('ROUTER_INSECURE', flag(), {
       default: false,

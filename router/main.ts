@@ -1,10 +1,13 @@
 import { describeConfig } from '../service-kit/config.ts'
+import { openLiveConfig } from '../service-kit/live-config.ts'
 import { runService } from '../service-kit/main-process.ts'
-import { readRouterConfig, routerConfig } from './config.ts'
+import { routerConfig } from './config.ts'
 import { startRouter } from './server.ts'
 
 await runService('router', async (context) => {
-  const config = readRouterConfig(context.env)
+  const settings = openLiveConfig(routerConfig, () => context.env, context)
+  context.closers.add('settings', context.reloads.onReload(settings.reload))
+  const config = settings.current
   context.setGraceMs(config.drainGraceMs + config.ackTimeoutMs + 5_000)
   context.log.info('router starts', describeConfig(routerConfig, config))
   await startRouter({

@@ -16,6 +16,8 @@ export interface Setting<T> {
   readonly expected: string
   /** Neither set nor defaulted is allowed. */
   readonly optional: boolean
+  /** May change while the service runs. */
+  readonly reloadable: boolean
   /** The value of a typed text, or of none. */
   read(typed: string | undefined): { ok: true; value: T } | { ok: false; problem: 'missing' | 'wrong' }
   /** The value as an operator would type it. */
@@ -47,6 +49,8 @@ export class ConfigError extends StartError {
 interface SettingOptions {
   readonly doc: string
   readonly secret?: boolean
+  /** May change while the service runs: whoever uses it reads it from the live config each time, or asks to be told. Default false. */
+  readonly reloadable?: boolean
 }
 
 /** A setting with a default, one that may stay unset (`optional`), or one that the operator has to set. */
@@ -65,13 +69,14 @@ export function setting<T>(
   type: SettingType<T>,
   options: SettingOptions & { readonly default?: T; readonly optional?: true },
 ): Setting<T | undefined> {
-  const { doc, secret = false, optional = false } = options
+  const { doc, secret = false, optional = false, reloadable = false } = options
   const fallback = options.default
   return {
     name,
     doc,
     secret,
     optional,
+    reloadable,
     expected: type.expected,
     defaultText: fallback === undefined ? undefined : type.format(fallback),
     read(typed) {
@@ -128,20 +133,24 @@ export function describeConfig<C extends object>(definition: ConfigDefinition<C>
   const described: Record<string, string> = {}
   for (const key of settingKeys(definition)) {
     const setting = definition.settings[key]
-    const value = config[key]
-    if (value === undefined) described[setting.name] = '(unset)'
-    else described[setting.name] = setting.secret ? '(set, not shown)' : setting.format(value)
+    described[setting.name] = shownSetting(setting, config[key])
   }
   return described
+}
+
+/** A value as it may be shown in logs. */
+export function shownSetting<T>(setting: Setting<T>, value: T): string {
+  if (value === undefined) return '(unset)'
+  return setting.secret ? '(set, not shown)' : setting.format(value)
 }
 
 /** A Markdown table of all settings, for the docs. */
 export function settingsTable<C extends object>(definition: ConfigDefinition<C>): string {
   const cell = (content: string) => content.replaceAll('|', '\\|').replaceAll('\n', ' ')
   const rows = settingKeys(definition).map((key) => {
-    const { name, expected, defaultText, optional, secret, doc } = definition.settings[key]
+    const { name, expected, defaultText, optional, secret, reloadable, doc } = definition.settings[key]
     const byDefault = defaultText !== undefined ? (secret ? 'a secret' : `\`${defaultText}\``) : optional ? 'unset' : 'required'
-    return `| \`${name}\` | ${cell(expected)} | ${cell(byDefault)} | ${cell(doc)} |`
+    return `| \`${name}\` | ${cell(expected)} | ${cell(byDefault)} | ${cell(doc)}${reloadable ? ' _Reloadable._' : ''} |`
   })
   return ['| setting | value | default | meaning |', '|---|---|---|---|', ...rows].join('\n')
 }

@@ -1,12 +1,19 @@
 import { spawn } from 'node:child_process'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { expect, onTestFinished, test } from 'vitest'
 
 const fixture = fileURLToPath(new URL('./testing/fixtures/process.ts', import.meta.url))
 
-/** Runs the sample service until it exits; each signal is sent when the process has said the phrase before it. */
-function run(behaviour: string, env: Record<string, string> = {}, ...signals: [phrase: string, signal: NodeJS.Signals][]) {
+/** Runs the sample service until it exits; each signal is sent when the process has said the phrase before it, after what is to be done first. */
+function run(
+  behaviour: string,
+  env: Record<string, string> = {},
+  ...signals: [phrase: string, signal: NodeJS.Signals, first?: () => void][]
+) {
   const child = spawn(process.execPath, [fixture, behaviour], { env: { PATH: process.env.PATH, ...env } })
   onTestFinished(() => void child.kill('SIGKILL'))
   let stdout = ''
@@ -14,7 +21,10 @@ function run(behaviour: string, env: Record<string, string> = {}, ...signals: [p
   let sent = 0
   child.stdout.on('data', (chunk: Buffer) => {
     stdout += chunk.toString()
-    for (let next = signals[sent]; next !== undefined && stdout.includes(next[0]); next = signals[++sent]) child.kill(next[1])
+    for (let next = signals[sent]; next !== undefined && stdout.includes(next[0]); next = signals[++sent]) {
+      next[2]?.()
+      child.kill(next[1])
+    }
   })
   child.stderr.on('data', (chunk: Buffer) => {
     stderr += chunk.toString()
@@ -92,4 +102,34 @@ test('a taken port is told plainly with its address, exit 1', async () => {
   const { code, stderr } = await run('', { SAMPLE_LISTEN_ADDRESS: address })
   expect(code).toBe(1)
   expect(stderr).toBe(`sample cannot start: ${address} is taken by another process; stop that one or choose another port\n`)
+})
+
+test('SIGHUP has settings read again: a bad file changes nothing, a good one is taken, and the service goes on', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'pushplane-process-'))
+  onTestFinished(() => rmSync(folder, { recursive: true, force: true }))
+  const file = join(folder, 'settings')
+  writeFileSync(file, 'SAMPLE_MESSAGE_QUOTA=6\n')
+  const { code, phrases, stdout } = await run(
+    'settings',
+    { SAMPLE_SETTINGS_FILE: file },
+    ['sample ready', 'SIGHUP', () => writeFileSync(file, 'SAMPLE_MESSAGE_QUOTA=10\n')],
+    ['settings were not reloaded', 'SIGHUP', () => writeFileSync(file, 'SAMPLE_MESSAGE_QUOTA=7\n')],
+    ['settings reloaded', 'SIGTERM'],
+  )
+  expect(code).toBe(0)
+  expect(phrases).toEqual(
+    expect.arrayContaining(['settings were not reloaded; those in force stay', 'settings reloaded', 'stopping']),
+  )
+  expect(stdout).toContain('"changed":{"SAMPLE_MESSAGE_QUOTA":{"from":"6","to":"7"}}')
+})
+
+test('the level of the log may stand in the settings file', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'pushplane-process-'))
+  onTestFinished(() => rmSync(folder, { recursive: true, force: true }))
+  const file = join(folder, 'settings')
+  writeFileSync(file, 'SAMPLE_LOG_LEVEL=error\n')
+  const { code, stdout, stderr } = await run('', { SAMPLE_SETTINGS_FILE: file })
+  // The sample does not know the setting: what it says of that goes to standard error, and nothing below `error` was logged.
+  expect({ code, stdout }).toEqual({ code: 2, stdout: '' })
+  expect(stderr).toContain('SAMPLE_LOG_LEVEL is not a setting of sample')
 })

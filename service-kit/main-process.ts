@@ -11,6 +11,7 @@ import type { Random } from './random.ts'
 import { systemRandom } from './random.ts'
 import type { Reloads } from './reloads.ts'
 import { reloadsBySignal } from './reloads.ts'
+import { withSettingsFile } from './settings-file.ts'
 import { StartError } from './start-error.ts'
 
 /** What a service is started with. */
@@ -55,7 +56,10 @@ export async function runService(
   options: { readonly defaultLogLevel?: LogLevel } = {},
 ): Promise<void> {
   const env = process.env
-  const log = createLog({ service: name, level: levelOf(env[`${envPrefix(name)}LOG_LEVEL`], options.defaultLogLevel ?? 'info') })
+  const prefix = envPrefix(name)
+  // What is wrong with the file is the config's to complain about.
+  const level = levelOf(withSettingsFile(env, prefix).env[`${prefix}LOG_LEVEL`], options.defaultLogLevel ?? 'info')
+  const log = createLog({ service: name, level })
   const closers = createClosers(log, systemClock)
   const metrics = createMetrics({ processMetrics: true })
   let graceMs = defaultGraceMs

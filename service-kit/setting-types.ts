@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { type AddressSet, parseAddressSet } from './address-set.ts'
 import { formatHostPort, parseAddressList, parseHostPort } from './listen-address.ts'
 
 /** How the text of an environment variable becomes a value. */
@@ -95,6 +96,20 @@ export function addressList(): SettingType<string> {
     expected: 'host:port[,host:port…] or dns:///name:port',
     schema: z.string().refine((typed) => parseAddressList(typed) !== undefined),
     format: (value) => value,
+  }
+}
+
+/** IP addresses and networks, or `none`. */
+export function addressSet(): SettingType<AddressSet> {
+  return {
+    expected: 'none, or a comma list of IP addresses and networks, as 10.0.0.0/8',
+    schema: z.string().transform((typed, context) => {
+      const parsed = parseAddressSet(typed)
+      if (parsed !== undefined) return parsed
+      context.addIssue({ code: 'custom', message: 'no such list' })
+      return z.NEVER
+    }),
+    format: (value) => value.text,
   }
 }
 

@@ -36,3 +36,31 @@ export function createTokenBucket(options: { ratePerSecond: number; burst: numbe
     },
   }
 }
+
+/** What a bucket permits; may differ from call to call. */
+export interface TokenRate {
+  readonly ratePerSecond: number
+  /** The most it holds. */
+  readonly burst: number
+}
+
+/** A bucket as two numbers, for those who keep very many. Tokens as they were at `filledAt`, on the monotonic clock in ms. */
+export interface TokenLevel {
+  tokens: number
+  filledAt: number
+}
+
+/** Tokens that are there now. */
+export function tokensAt(level: TokenLevel, { ratePerSecond, burst }: TokenRate, nowMs: number): number {
+  return Math.min(burst, level.tokens + ((nowMs - level.filledAt) / 1000) * ratePerSecond)
+}
+
+/** Takes one token if it is there; false, and nothing taken, otherwise. */
+export function takeToken(level: TokenLevel, rate: TokenRate, nowMs: number): boolean {
+  const tokens = tokensAt(level, rate, nowMs)
+  // Sums of fractions may miss a whole token by a hair.
+  const taken = tokens + 1e-6 >= 1
+  level.tokens = taken ? Math.max(0, tokens - 1) : tokens
+  level.filledAt = nowMs
+  return taken
+}

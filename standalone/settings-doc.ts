@@ -8,7 +8,8 @@ import { standaloneConfig } from './config.ts'
 export function settingsDoc(): string {
   return `# Settings
 
-Environment variables. Each service reads its own once, at its start, and tells every wrong or unknown one in one go. This page is written by \`npm run docs\`.
+Environment variables, or lines of the file that \`…_SETTINGS_FILE\` names. Each service reads its own at its start, and tells every wrong or unknown one in one go. Those marked
+_Reloadable_ may change while the service runs: it reads the file again on SIGHUP. This page is written by \`npm run docs\`.
 
 ## registry
 

@@ -6,13 +6,14 @@ import { EdgeServiceDefinition } from '../../gen/push/internal/v1/edge.ts'
 import { systemClock } from '../../service-kit/clock.ts'
 import { createClosers } from '../../service-kit/closers.ts'
 import { connectGrpc, type GrpcConnection } from '../../service-kit/grpc-client.ts'
+import { openLiveConfig, type ReloadableConfig } from '../../service-kit/live-config.ts'
 import { silentLog } from '../../service-kit/log.ts'
 import { createMetrics, type Metrics } from '../../service-kit/metrics.ts'
 import { seededRandom } from '../../service-kit/random.ts'
 import { metricValue } from '../../service-kit/testing/metric-value.ts'
 import { type RecordingLog, recordingLog } from '../../service-kit/testing/recording-log.ts'
 import { SteeredClock } from '../../service-kit/testing/steered-clock.ts'
-import { readEdgeConfig } from '../config.ts'
+import { type EdgeConfig, edgeConfig } from '../config.ts'
 import { type RunningEdge, startEdge } from '../server.ts'
 import { type FakePlane, serveFakePlane } from './fake-plane.ts'
 import { clientFrameBytes, serverFrameOf } from './frame-forms.ts'
@@ -55,6 +56,8 @@ export interface EdgeFixture {
   readonly log: RecordingLog
   readonly metrics: Metrics
   start(env?: Record<string, string>): Promise<RunningEdge>
+  /** Changes settings as SIGHUP does. */
+  reload(env: Record<string, string>): void
   /** Stops the edge as SIGTERM does. */
   stop(): Promise<void>
   url(path?: string): string
@@ -83,6 +86,8 @@ export const test = base.extend<{ edge: EdgeFixture }>({
     const webSockets: WebSocket[] = []
     const connections: GrpcConnection[] = []
     let running: RunningEdge | undefined
+    let current: Record<string, string> = {}
+    let settings: ReloadableConfig<EdgeConfig> | undefined
     let stopped: Promise<void> | undefined
 
     const edge = (): RunningEdge => {
@@ -104,15 +109,20 @@ export const test = base.extend<{ edge: EdgeFixture }>({
       log,
       metrics,
       async start(env = {}) {
-        const config = readEdgeConfig({
+        current = {
           EDGE_LISTEN_ADDRESS: '127.0.0.1:0',
           EDGE_DEVICE_LISTEN_ADDRESS: '127.0.0.1:0',
           EDGE_REGISTRY_ADDRESSES: plane.address,
           EDGE_ROUTER_ADDRESSES: plane.address,
           ...env,
-        })
-        running = await startEdge({ config, clock, random: seededRandom(7), log, metrics, closers })
+        }
+        settings = openLiveConfig(edgeConfig, () => current, { log, metrics })
+        running = await startEdge({ config: settings.current, settings, clock, random: seededRandom(7), log, metrics, closers })
         return running
+      },
+      reload(env) {
+        current = { ...current, ...env }
+        settings?.reload()
       },
       stop() {
         stopped ??= closers.close({ graceMs: 30_000 }).then(({ late }) => expect(late).toEqual([]))

@@ -73,6 +73,9 @@ export const testSettings: SessionSettings = {
   pendingMax: 64,
   invalidFramesMax: 3,
   credentialRefreshMinMs: 10_000,
+  unreadRepliesMax: 5,
+  takeoversMax: 5,
+  deviceFrames: { ratePerSecond: 1e6, burst: 1e6 },
 }
 
 /** Sessions without sockets and registry, on a clock that stands still. */
@@ -82,6 +85,7 @@ export function fakeEdge(settings: Partial<SessionSettings> = {}, parts: Partial
   const edgeMetrics = createEdgeMetrics(metrics)
   const unregistered: SessionKey[] = []
   const replaced: SessionRow[] = []
+  const duplicates: { sessionId: string; takeovers: number }[] = []
   const flushers: Flusher[] = []
   const lateAnswers: LateAnswer[] = []
   const failures: unknown[] = []
@@ -100,6 +104,7 @@ export function fakeEdge(settings: Partial<SessionSettings> = {}, parts: Partial
     outboxBudget: { usedBytes: 0, limitBytes: 1e9 },
     unregister: (key) => unregistered.push(key),
     tellReplaced: (rows) => replaced.push(...rows),
+    reportDuplicate: ({ sessionId }, takeovers) => duplicates.push({ sessionId, takeovers }),
     flush: (flusher) => flushers.push(flusher),
     reportLate: (answer) => lateAnswers.push(answer),
     failed(session, cause) {
@@ -130,6 +135,8 @@ export function fakeEdge(settings: Partial<SessionSettings> = {}, parts: Partial
     host,
     unregistered,
     replaced,
+    /** Sessions whose identity two devices seem to use. */
+    duplicates,
     /** Sessions that asked to flush, in the order of asking. */
     flushers,
     lateAnswers,

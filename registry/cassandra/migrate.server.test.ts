@@ -39,11 +39,19 @@ const tables = async () => {
 
 test('an empty cluster gets the keyspace and every table, and a second start changes nothing', async () => {
   await migrateCassandra(client, { settings, ...kit })
-  expect(await tables()).toEqual(['account_devices', 'device_sessions', 'edges', 'inbox', 'receipts', 'registry_schema'])
+  expect(await tables()).toEqual([
+    'account_devices',
+    'device_sessions',
+    'edges',
+    'inbox',
+    'receipts',
+    'registry_schema',
+    'session_takeovers',
+  ])
   const log = recordingLog()
   await migrateCassandra(client, { settings, ...kit, log })
   expect(log.entries).toEqual([])
-  expect(await versions()).toEqual(['1 sessions, account devices, edges', '2 inbox, receipts'])
+  expect(await versions()).toEqual(['1 sessions, account devices, edges', '2 inbox, receipts', '3 session takeovers'])
 })
 
 test('steps are applied in order, each once', async () => {

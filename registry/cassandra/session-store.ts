@@ -40,6 +40,15 @@ export function createCassandraSessionStore(run: RunStatement, keyspace: string)
     repeatable: true,
   }
 
+  const noteTakeover: Statement = {
+    query: `INSERT INTO ${keyspace}.session_takeovers (device_id, session_id, noted) VALUES (?, ?, true) USING TTL ?`,
+    repeatable: true,
+  }
+  const takeovers: Statement = {
+    query: `SELECT session_id FROM ${keyspace}.session_takeovers WHERE device_id = ? LIMIT ?`,
+    repeatable: true,
+  }
+
   return {
     async read(deviceId, limit) {
       return toPartition(deviceId, limit, await run(read, [deviceId, limit + 1]))
@@ -66,6 +75,12 @@ export function createCassandraSessionStore(run: RunStatement, keyspace: string)
     },
     async readAccountDevices(accountId, after, limit) {
       return (await run(accountDevices, [accountId, after, limit])).map((row) => String(row.get('device_id')))
+    },
+    async writeTakeover(deviceId, sessionId, ttlSeconds) {
+      await run(noteTakeover, [deviceId, sessionId, ttlSeconds])
+    },
+    async countTakeovers(deviceId, limit) {
+      return (await run(takeovers, [deviceId, limit])).length
     },
     clockMicros: () => readClockMicros(run),
   }

@@ -75,10 +75,12 @@ test('a file of the first version gets what came later, and keeps its rows', asy
   await database.write(() => database.connection.exec(lease('e1')))
   await database.close()
   const first = new DatabaseSync(path)
-  first.exec('DROP TABLE inbox; DROP TABLE inbox_tombstones; DROP TABLE receipts; PRAGMA user_version = 1')
+  first.exec(
+    'DROP TABLE inbox; DROP TABLE inbox_tombstones; DROP TABLE receipts; DROP TABLE session_takeovers; PRAGMA user_version = 1',
+  )
   first.close()
   const now = open()
-  expect(now.connection.prepare('PRAGMA user_version').get()).toEqual({ user_version: 2 })
+  expect(now.connection.prepare('PRAGMA user_version').get()).toEqual({ user_version: 3 })
   expect(now.connection.prepare('SELECT edge_id FROM edges').all()).toMatchObject([{ edge_id: 'e1' }])
   expect(now.connection.prepare('SELECT count(*) AS n FROM inbox').get()).toMatchObject({ n: 0 })
   await now.close()
@@ -89,7 +91,7 @@ test('a file of a newer version is a clear error', async () => {
   const newer = new DatabaseSync(path)
   newer.exec('PRAGMA user_version = 99')
   newer.close()
-  expect(open).toThrow(/was written by a newer version \(schema 99, known is 2\)/)
+  expect(open).toThrow(/was written by a newer version \(schema 99, known is 3\)/)
 })
 
 test('a file that is no database, and a folder that is not there, are clear errors', () => {

@@ -54,6 +54,12 @@ const schemaSteps = [
     PRIMARY KEY (message_id, device_id, state)
   );
   CREATE INDEX receipts_ends ON receipts (ends_at);`,
+  `
+  CREATE TABLE session_takeovers (
+    device_id TEXT NOT NULL, session_id TEXT NOT NULL, ends_at INTEGER NOT NULL,
+    PRIMARY KEY (device_id, session_id)
+  ) WITHOUT ROWID;
+  CREATE INDEX session_takeovers_ends ON session_takeovers (ends_at);`,
 ]
 const schemaVersion = schemaSteps.length
 

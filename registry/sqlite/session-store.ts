@@ -38,6 +38,12 @@ export function createSqliteSessionStore(database: SqliteDatabase, clock: Clock)
     'SELECT ends_at AS endsAt FROM account_devices WHERE account_id = ? AND device_id = ? AND ends_at > ?',
   )
   const forgetAccount = connection.prepare('DELETE FROM account_devices WHERE account_id = ? AND device_id = ? AND ends_at <= ?')
+  const noteTakeover = connection.prepare(
+    'INSERT INTO session_takeovers VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET ends_at = max(ends_at, excluded.ends_at)',
+  )
+  const takeovers = connection.prepare(
+    'SELECT count(*) AS count FROM (SELECT 1 FROM session_takeovers WHERE device_id = ? AND ends_at > ? LIMIT ?)',
+  )
   const accountDevices = connection.prepare(
     'SELECT device_id FROM account_devices WHERE account_id = ? AND device_id > ? AND ends_at > ? ORDER BY device_id LIMIT ?',
   )
@@ -88,6 +94,18 @@ export function createSqliteSessionStore(database: SqliteDatabase, clock: Clock)
     async readAccountDevices(accountId, after, limit) {
       try {
         return accountDevices.all(accountId, after, clock.now(), limit).map((columns) => String(columns.device_id))
+      } catch (cause) {
+        throw storeUnavailable(cause)
+      }
+    },
+    writeTakeover(deviceId, sessionId, ttlSeconds) {
+      return database.write(() => {
+        noteTakeover.run(deviceId, sessionId, clock.now() + ttlSeconds * 1000)
+      })
+    },
+    async countTakeovers(deviceId, limit) {
+      try {
+        return Number(takeovers.get(deviceId, clock.now(), limit)?.count ?? 0)
       } catch (cause) {
         throw storeUnavailable(cause)
       }

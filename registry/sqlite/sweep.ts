@@ -14,6 +14,7 @@ const keys = {
   session_tombstones: 'device_id, epoch, session_id',
   device_hints: 'device_id',
   account_devices: 'account_id, device_id',
+  session_takeovers: 'device_id, session_id',
   edges: 'edge_id',
   inbox: 'device_id, message_id',
   inbox_tombstones: 'device_id, message_id',

@@ -68,6 +68,8 @@ export function heldStore(store: SessionStore): HeldStore {
     readAccountDevice: store.readAccountDevice,
     deleteAccountDevice: store.deleteAccountDevice,
     readAccountDevices: store.readAccountDevices,
+    writeTakeover: store.writeTakeover,
+    countTakeovers: store.countTakeovers,
     clockMicros: store.clockMicros,
     close: async () => {},
   }

@@ -149,6 +149,8 @@ export async function startPlane(options: PlaneOptions): Promise<Plane> {
           EDGE_REGISTRY_ADDRESSES: registryAddresses.join(','),
           EDGE_ROUTER_ADDRESSES: routerAddresses.join(','),
           EDGE_AUTH: 'dev',
+          // Devices of these tests come back within seconds, as often as otherwise in hours.
+          EDGE_TAKEOVERS_MAX: '100',
           EDGE_METRICS_ADDRESS: '127.0.0.1:0',
           ...(options.advertise && { EDGE_ADVERTISE_ADDRESS: options.advertise(index, address) }),
           ...options.edgeEnv,

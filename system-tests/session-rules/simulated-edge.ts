@@ -49,6 +49,9 @@ const settings: SessionSettings = {
   pendingMax: 64,
   invalidFramesMax: 10,
   credentialRefreshMinMs: farAwayMs,
+  unreadRepliesMax: 100,
+  takeoversMax: 5,
+  deviceFrames: { ratePerSecond: 200, burst: 1_000 },
 }
 
 /** What an edge needs of the rest of the plane. */
@@ -108,6 +111,7 @@ export function createSimulatedEdge(edgeId: string, surroundings: EdgeSurroundin
     failed(_session, cause) {
       throw cause
     },
+    reportDuplicate() {},
     tellReplaced(rows, replacer) {
       for (const row of rows) {
         if (row.edgeId !== edgeId) {

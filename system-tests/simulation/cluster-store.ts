@@ -39,6 +39,7 @@ export class ClusterStore {
   readonly #devices = new Map<string, Device>()
   readonly #hints = new Map<string, Kept<number>>()
   readonly #accounts = new Map<string, Account>()
+  readonly #takeovers = new Map<string, Map<string, Kept<true>>>()
   readonly #edges = new Map<string, Kept<EdgeRecord>>()
   readonly #inboxes = new Map<string, Inbox>()
   readonly #receipts = new Map<string, Map<string, Kept<ReceiptRow>>>()
@@ -83,6 +84,15 @@ export class ClusterStore {
       if ((notes.get(deviceId)?.value ?? 0) <= noted) notes.delete(deviceId)
       const deadUpTo = Math.max(noted, this.#living(dead.get(deviceId)) ?? 0)
       dead.set(deviceId, { value: deadUpTo, endsAt: this.#nowMs() + accountTombstoneKeptMs })
+    },
+    writeTakeover: async (deviceId, sessionId, ttlSeconds) => {
+      const notes = this.#takeovers.get(deviceId) ?? new Map<string, Kept<true>>()
+      this.#takeovers.set(deviceId, notes)
+      notes.set(sessionId, { value: true, endsAt: this.#endOf(ttlSeconds) })
+    },
+    countTakeovers: async (deviceId, limit) => {
+      const notes = [...(this.#takeovers.get(deviceId)?.values() ?? [])]
+      return Math.min(limit, notes.filter((note) => this.#lives(note)).length)
     },
     readAccountDevices: async (accountId, after, limit) =>
       this.accountDevices(accountId)

@@ -37,6 +37,8 @@ const shortTimes = {
   routerEnv: { ROUTER_HOLD_TIME_MS: '6000', ROUTER_ACK_TIMEOUT_MS: '2000', ROUTER_LOOKUP_DEADLINE_MS: '1000' },
   edgeEnv: {
     EDGE_LEASE_TTL_MS: '5000',
+    // Faults come within seconds of each other here: devices change their edges as often as otherwise in hours.
+    EDGE_TAKEOVERS_MAX: '100',
     EDGE_PING_INTERVAL_MS: '4000',
     EDGE_PONG_TIMEOUT_MS: '2000',
     EDGE_DRAIN_MS: '1000',

@@ -146,6 +146,8 @@ export class SimulatedPlane {
         door.ready = ready
       },
       handshakeCount: 0,
+      connectionCount: 0,
+      limitsChanged() {},
       close: async () => {
         door.ready = false
       },

@@ -57,6 +57,8 @@ export function storesOf(process: SimulatedProcess, cluster: ClusterStore, fateO
       readAccountDevice: step('read account device', sessions.readAccountDevice),
       deleteAccountDevice: step('delete account device', sessions.deleteAccountDevice),
       readAccountDevices: step('read account devices', sessions.readAccountDevices),
+      writeTakeover: step('write takeover', sessions.writeTakeover),
+      countTakeovers: step('count takeovers', sessions.countTakeovers),
       clockMicros: step('read clock', sessions.clockMicros),
       close,
     },

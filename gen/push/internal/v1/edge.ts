@@ -20,7 +20,7 @@ export const protobufFileName = "push/internal/v1/edge.proto";
 export const CloseReason = {
   /** UNSPECIFIED - Never sent. */
   UNSPECIFIED: 0,
-  /** SUPERSEDED - The device has a newer session elsewhere: close code 4005. */
+  /** SUPERSEDED - The device has a newer session elsewhere: close code 4005, or 4006 where the edge sees that its sessions replace each other too often. */
   SUPERSEDED: 1,
   /** DISCONNECTED - An operator disconnects the device: close code 4501. */
   DISCONNECTED: 2,

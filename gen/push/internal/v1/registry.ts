@@ -101,6 +101,11 @@ export interface Registered {
   replacedSessions: SessionRow[];
   /** Messages may wait in the device's inbox up to this moment, in µs since the epoch; 0: none. */
   inboxUntil: number;
+  /**
+   * How often in the last 10 min a session of this device took the place of one that was itself younger than 10 min, this time included. Many in
+   * a short time: two devices use one identity in turns. Unset: none, or not known.
+   */
+  recentTakeovers?: number | undefined;
 }
 
 /** A newer session holds the device. */
@@ -695,7 +700,7 @@ export const RegisterResult: MessageFns<RegisterResult> = {
 };
 
 function createBaseRegistered(): Registered {
-  return { epoch: 0, replacedSessions: [], inboxUntil: 0 };
+  return { epoch: 0, replacedSessions: [], inboxUntil: 0, recentTakeovers: undefined };
 }
 
 export const Registered: MessageFns<Registered> = {
@@ -708,6 +713,9 @@ export const Registered: MessageFns<Registered> = {
     }
     if (message.inboxUntil !== 0) {
       writer.uint32(24).int64(message.inboxUntil);
+    }
+    if (message.recentTakeovers !== undefined) {
+      writer.uint32(32).int32(message.recentTakeovers);
     }
     return writer;
   },
@@ -749,6 +757,14 @@ export const Registered: MessageFns<Registered> = {
             message.inboxUntil = longToNumber(reader.int64());
             continue;
           }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.recentTakeovers = reader.int32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -769,6 +785,7 @@ export const Registered: MessageFns<Registered> = {
     message.epoch = object.epoch ?? 0;
     message.replacedSessions = object.replacedSessions?.map((e) => SessionRow.fromPartial(e)) || [];
     message.inboxUntil = object.inboxUntil ?? 0;
+    message.recentTakeovers = object.recentTakeovers ?? undefined;
     return message;
   },
 };
