@@ -267,7 +267,7 @@ export async function serveDevices(options: DeviceServerOptions): Promise<Device
       return void settled(answers(request, response), socket).finally(() => door.settled(socket))
     }
     if (tooMany === undefined && path === eventsPath) {
-      streaming.add(socket)
+      if (request.method === 'GET') streaming.add(socket)
       metrics.handshakes.set(++handshakes)
       return void settled(events(request, response), socket).finally(() => {
         door.settled(socket)

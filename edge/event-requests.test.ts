@@ -30,13 +30,26 @@ const judging = (verdict: 'invalid' | 'expired' | 'unavailable'): Identity => ({
 })
 
 const full: DeviceServerOptions['gate'] = { sessionCount: () => 10, backlogged: () => false }
+const backlogged: DeviceServerOptions['gate'] = { sessionCount: () => 0, backlogged: () => true }
+
+test('what comes behind a request for a stream on the same connection ends it, and piles up nowhere', async () => {
+  const { server, admitted } = await lone()
+  const client = rawClient(server.address)
+  closers.push(() => client.end())
+  const stream = 'GET /v1/events HTTP/1.1\r\nHost: e\r\nAuthorization: Bearer dev:tv-1\r\n\r\n'
+  client.write(stream)
+  expect(await client.status()).toBe(200)
+  client.write(stream)
+  await client.closed
+  expect(admitted).toHaveLength(1)
+})
 
 describe('who may come later is answered with a stream that says so and ends', () => {
   const overload = { type: 'goaway', reason: 'overload', reconnect_after_ms: 1_000 }
   test.for([
     ['draining', { ready: false }, { type: 'goaway', reason: 'drain', reconnect_after_ms: 1_000 }],
     ['full', { gate: full }, overload],
-    ['backlog', { gate: { sessionCount: () => 0, backlogged: () => true } }, overload],
+    ['backlog', { gate: backlogged }, overload],
     [
       'identity_unavailable',
       { identity: judging('unavailable') },
