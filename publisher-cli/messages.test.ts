@@ -4,7 +4,7 @@ import { type DeviceOutcome, PublishMode, type PublishResponse } from '../gen/pu
 import { PushError } from '../service-kit/errors.ts'
 import { SteeredClock } from '../service-kit/testing/steered-clock.ts'
 import { deviceAt, in2026 } from './testing/device-outcome.ts'
-import { run, start } from './testing/run-here.ts'
+import { endOf, run, start } from './testing/run-here.ts'
 import { type Answers, startTestService } from './testing/test-service.ts'
 
 const test = base.extend<{ service: (answers: Answers) => ReturnType<typeof startTestService> }>({
@@ -109,8 +109,7 @@ test.describe('send through the queue', () => {
       const args = ['send', '--device', 'demo', '--wait-online', '--timeout', '20s', '--address', address, ...more]
       const { said, done } = start(args, { clock })
       await said('stored until demo comes; waiting')
-      await clock.advance(21_000)
-      return done
+      return endOf(done, clock)
     }
     expect(await gaveUp()).toEqual({
       code: 6,
@@ -145,8 +144,8 @@ test.describe('send through the queue', () => {
         return asked
       })
       .toBeGreaterThan(2)
-    await clock.advance(60_000)
-    expect(await done).toMatchObject({ code: 6, stdout: [expect.stringMatching(/^gave up waiting: .*\(message id-1\)$/)] })
+    const ran = await endOf(done, clock)
+    expect(ran).toMatchObject({ code: 6, stdout: [expect.stringMatching(/^gave up waiting: .*\(message id-1\)$/)] })
   })
 
   test('a router that shuts down is no end: the watch begins again', async ({ service }) => {
@@ -161,17 +160,7 @@ test.describe('send through the queue', () => {
     const { address } = await service({ publish: () => accepted, watchMessage: unavailable })
     const clock = new SteeredClock()
     const { done } = start(['send', '--device', 'demo', '--timeout', '10m', '--address', address], { clock })
-    let ended = false
-    void done.then(() => {
-      ended = true
-    })
-    await expect
-      .poll(async () => {
-        await clock.advance(1_000)
-        return ended
-      })
-      .toBe(true)
-    const ran = await done
+    const ran = await endOf(done, clock)
     expect(ran.code).toBe(8)
     expect(ran.stdout).toEqual(['gave up waiting: this process is shutting down (message id-1)'])
     expect(ran.stderr).toEqual(['the message was accepted; push-cli status id-1 tells what becomes of it'])
@@ -487,8 +476,7 @@ test.describe('watch', () => {
     const clock = new SteeredClock()
     const { said, done } = start(['watch', 'id-1', '--timeout', '20s', '--address', silent.address], { clock })
     await said('demo STORED')
-    await clock.advance(21_000)
-    expect(await done).toMatchObject({
+    expect(await endOf(done, clock)).toMatchObject({
       code: 6,
       stderr: ['gave up waiting; the message has not come to its end'],
     })

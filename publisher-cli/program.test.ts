@@ -4,13 +4,13 @@ import type { AddressInfo } from 'node:net'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { test as base, expect, onTestFinished } from 'vitest'
+import { test as base, describe, expect, onTestFinished } from 'vitest'
 import { ConfirmLevel, MessageClass, type MessageOutcome, MessageState, Priority, StateReason } from '../gen/push/v1/message.ts'
-import type { Edge } from '../gen/push/v1/operations.ts'
+import type { DisconnectDeviceRequest, DisconnectDeviceResponse, Edge } from '../gen/push/v1/operations.ts'
 import { PublishMode, type PublishResponse } from '../gen/push/v1/publish.ts'
 import { PushError } from '../service-kit/errors.ts'
 import { SteeredClock } from '../service-kit/testing/steered-clock.ts'
-import { run, start } from './testing/run-here.ts'
+import { endOf, run, start } from './testing/run-here.ts'
 import { startTestEdge } from './testing/test-edge.ts'
 import { type Answers, startTestService } from './testing/test-service.ts'
 
@@ -262,8 +262,8 @@ test('no answer within --timeout ends with 6', async ({ service }) => {
   const clock = new SteeredClock()
   const { done } = start(['send', '--device', 'demo', '--direct', '--timeout', '20s', '--address', address], { clock })
   await called.promise
-  await clock.advance(21_000)
-  expect(await done).toMatchObject({ code: 6, stdout: [], stderr: [expect.stringMatching(`^gave up waiting for ${address}: `)] })
+  const ran = await endOf(done, clock)
+  expect(ran).toMatchObject({ code: 6, stdout: [], stderr: [expect.stringMatching(`^gave up waiting for ${address}: `)] })
 })
 
 test('Ctrl-C ends a send with 130', async ({ service }) => {
@@ -323,6 +323,7 @@ test.for<[string, string]>([
   ['listen --device a --url http://x', 'http://x is no address to connect to; expected wss:// or ws://'],
   ['devices get', "missing required argument 'id'"],
   ['devices list', "required option '--account <id>' not specified"],
+  ['devices disconnect', "missing required argument 'id'"],
   ['status', "missing required argument 'message-id'"],
   ['watch', "missing required argument 'message-id'"],
   ['watch m --timeout 2d', 'more than 0 and at most 24h'],
@@ -350,6 +351,7 @@ test.for([
   ['devices'],
   ['devices', 'get'],
   ['devices', 'list'],
+  ['devices', 'disconnect'],
   ['edges'],
   ['edges', 'list'],
   ['dead-letters'],
@@ -454,6 +456,44 @@ test('devices get of a device that is not connected ends with 4', async ({ servi
   expect(JSON.parse(ran.stdout[0] ?? '')).toEqual({
     device_id: 'tv',
     error: { reason: 'DEVICE_UNKNOWN', message: 'tv has no session' },
+  })
+})
+
+describe('devices disconnect', () => {
+  const disconnect = async (
+    serve: (answers: Answers) => ReturnType<typeof startTestService>,
+    answer: DisconnectDeviceResponse,
+    ...more: string[]
+  ) => {
+    const asked: DisconnectDeviceRequest[] = []
+    const { address } = await serve({
+      disconnectDevice(request) {
+        asked.push(request)
+        return answer
+      },
+    })
+    return { asked, ...(await run(['devices', 'disconnect', 'tv', '--address', address, ...more])) }
+  }
+
+  test('closes the sessions of a device, with a reason', async ({ service }) => {
+    const ran = await disconnect(service, { closedCount: 2, unansweredCount: 0 }, '--reason', 'lost')
+    expect(ran).toEqual({
+      asked: [{ deviceId: 'tv', reason: 'lost' }],
+      code: 0,
+      stdout: ['disconnected tv: 2 sessions closed'],
+      stderr: [],
+    })
+  })
+
+  test('ends with 4 when the device was not connected', async ({ service }) => {
+    const ran = await disconnect(service, { closedCount: 0, unansweredCount: 0 })
+    expect(ran).toMatchObject({ code: 4, stdout: ['tv was not connected'] })
+  })
+
+  test('ends with 8 while an edge has not answered: the device may still be connected', async ({ service }) => {
+    const ran = await disconnect(service, { closedCount: 1, unansweredCount: 1 }, '--json')
+    expect(ran).toMatchObject({ code: 8, stderr: [expect.stringContaining('did not answer')] })
+    expect(JSON.parse(ran.stdout[0] ?? '')).toEqual({ device_id: 'tv', closed_count: 1, unanswered_count: 1 })
   })
 })
 

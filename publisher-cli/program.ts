@@ -4,6 +4,7 @@ import { addDeadLettersListCommand } from './commands/dead-letters-list.ts'
 import { addDeadLettersPurgeCommand } from './commands/dead-letters-purge.ts'
 import { addDeadLettersReplayCommand } from './commands/dead-letters-replay.ts'
 import { addDeadLettersShowCommand } from './commands/dead-letters-show.ts'
+import { addDevicesDisconnectCommand } from './commands/devices-disconnect.ts'
 import { addDevicesGetCommand } from './commands/devices-get.ts'
 import { addDevicesListCommand } from './commands/devices-list.ts'
 import { addEdgesListCommand } from './commands/edges-list.ts'
@@ -78,9 +79,10 @@ function createProgram(context: CliContext): Command {
   addListenCommand(program, context)
   const group = (name: string, description: string, example: string) =>
     program.command(name).description(description).helpCommand(false).addHelpText('after', `\nExample:\n  push-cli ${example}`)
-  const devices = group('devices', 'Looks at devices.', 'devices get my-tv')
+  const devices = group('devices', 'Looks at devices, and closes their sessions.', 'devices get my-tv')
   addDevicesGetCommand(devices, context)
   addDevicesListCommand(devices, context)
+  addDevicesDisconnectCommand(devices, context)
   addEdgesListCommand(group('edges', 'Looks at edges.', 'edges list'), context)
   const deadLetters = group('dead-letters', 'Looks after messages that could not be delivered to anybody.', 'dead-letters list')
   addDeadLettersListCommand(deadLetters, context)

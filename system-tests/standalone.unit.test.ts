@@ -164,6 +164,11 @@ test('the printed line for a device of your own listens, and gets what is sent t
     const queued = await type(line.replace(' --direct', ''))
     expect(queued).toMatchObject({ code: 0, stdout: expect.stringContaining('acknowledged by my-tv') })
     await vi.waitFor(() => expect(listener.text.heard).toBe('USER {"hello":"world"}\n'.repeat(2)), patience)
+    const router = /--address \S+/.exec(line)?.[0] ?? ''
+    const disconnected = await type(`npx push-cli devices disconnect my-tv --reason lost ${router}`)
+    expect(disconnected).toEqual({ code: 0, stdout: 'disconnected my-tv: 1 session closed\n', stderr: '' })
+    await vi.waitFor(() => expect(listener.text.talk).toContain('disconnected by an operator: lost'), patience)
+    expect(await type(`npx push-cli devices disconnect my-tv ${router}`)).toMatchObject({ code: 4 })
   } finally {
     await listener.kill()
   }

@@ -1,4 +1,5 @@
 import { type Clock, systemClock } from '../../service-kit/clock.ts'
+import type { SteeredClock } from '../../service-kit/testing/steered-clock.ts'
 import type { ExitCode } from '../exit-codes.ts'
 import { runCommand } from '../program.ts'
 
@@ -62,3 +63,13 @@ export function start(args: string[], options: RunOptions = {}): Running {
 }
 
 export const run = (...parameters: Parameters<typeof start>): Promise<Ran> => start(...parameters).done
+
+/** Lets time pass until the command has ended: what it does over connections in between takes time that nobody steers. */
+export async function endOf(done: Promise<Ran>, clock: SteeredClock): Promise<Ran> {
+  let ended = false
+  void done.then(() => {
+    ended = true
+  })
+  while (!ended) await clock.advance(1_000)
+  return done
+}

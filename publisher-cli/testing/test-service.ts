@@ -6,6 +6,8 @@ import type {
 } from '../../gen/push/v1/devices.ts'
 import { DeviceServiceDefinition } from '../../gen/push/v1/devices.ts'
 import type {
+  DisconnectDeviceRequest,
+  DisconnectDeviceResponse,
   GetDeadLetterRequest,
   GetDeadLetterResponse,
   ListDeadLettersRequest,
@@ -48,6 +50,7 @@ export interface Answers {
   cancelMessage?: Answer<CancelMessageRequest, CancelMessageResponse>
   getDevice?: Answer<GetDeviceRequest, GetDeviceResponse>
   listAccountDevices?: Answer<ListAccountDevicesRequest, ListAccountDevicesResponse>
+  disconnectDevice?: Answer<DisconnectDeviceRequest, DisconnectDeviceResponse>
   listEdges?: Answer<ListEdgesRequest, ListEdgesResponse>
   listDeadLetters?: Answer<ListDeadLettersRequest, ListDeadLettersResponse>
   getDeadLetter?: Answer<GetDeadLetterRequest, GetDeadLetterResponse>
@@ -92,7 +95,7 @@ export async function startTestService(answers: Answers, security: Pick<GrpcServ
       })
       added.add(OperationsServiceDefinition, {
         listEdges: async (request) => (answers.listEdges ? answers.listEdges(request) : notYet()),
-        disconnectDevice: notYet,
+        disconnectDevice: async (request) => (answers.disconnectDevice ? answers.disconnectDevice(request) : notYet()),
         drainEdge: notYet,
         getEdgeDrain: notYet,
         abortEdgeDrain: notYet,

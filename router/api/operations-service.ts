@@ -72,13 +72,15 @@ export function createOperationsService({
       const closedCount = answers.filter(
         (answer) => answer === CloseSessionResult.CLOSED || answer === CloseSessionResult.REMEMBERED,
       ).length
+      const unansweredCount = answers.filter((answer) => answer === 'unanswered').length
       log.info('device disconnected by operator', {
         device_id: deviceId,
         reason,
         closed_count: closedCount,
+        unanswered_count: unansweredCount,
         row_count: routes.length,
       })
-      return { closedCount }
+      return { closedCount, unansweredCount }
     },
     async drainEdge() {
       throw notYet('DrainEdge')

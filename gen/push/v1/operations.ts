@@ -115,6 +115,8 @@ export interface DisconnectDeviceRequest {
 export interface DisconnectDeviceResponse {
   /** How many sessions the edges closed for this call. 0: the device was not connected. */
   closedCount: number;
+  /** How many sessions are at edges that did not answer within 6 s: they may still be open. Call again while it is not 0. */
+  unansweredCount: number;
 }
 
 /** Names the edge to drain and the pace. */
@@ -640,13 +642,16 @@ export const DisconnectDeviceRequest: MessageFns<DisconnectDeviceRequest> = {
 };
 
 function createBaseDisconnectDeviceResponse(): DisconnectDeviceResponse {
-  return { closedCount: 0 };
+  return { closedCount: 0, unansweredCount: 0 };
 }
 
 export const DisconnectDeviceResponse: MessageFns<DisconnectDeviceResponse> = {
   encode(message: DisconnectDeviceResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.closedCount !== 0) {
       writer.uint32(8).int32(message.closedCount);
+    }
+    if (message.unansweredCount !== 0) {
+      writer.uint32(16).int32(message.unansweredCount);
     }
     return writer;
   },
@@ -672,6 +677,14 @@ export const DisconnectDeviceResponse: MessageFns<DisconnectDeviceResponse> = {
             message.closedCount = reader.int32();
             continue;
           }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.unansweredCount = reader.int32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -690,6 +703,7 @@ export const DisconnectDeviceResponse: MessageFns<DisconnectDeviceResponse> = {
   fromPartial(object: DeepPartial<DisconnectDeviceResponse>): DisconnectDeviceResponse {
     const message = createBaseDisconnectDeviceResponse();
     message.closedCount = object.closedCount ?? 0;
+    message.unansweredCount = object.unansweredCount ?? 0;
     return message;
   },
 };
