@@ -82,7 +82,7 @@ describe.each([
   })
 
   test('a credential that does not hold stops it; an edge that is full only puts it off', async ({ edge }) => {
-    await edge.start({ EDGE_CONNECTION_LIMIT: '1' })
+    await edge.start({ EDGE_CONNECTION_LIMIT: '1', EDGE_LISTENER_CLOSE_PERCENT: '100' })
     const bad = connect(edge, { token: 'junk' })
     const stopped = await new Promise((resolve) => bad.on('stopped', resolve))
     expect(stopped).toMatchObject({ code: 4500 })

@@ -69,7 +69,7 @@ describe.each([
 })
 
 test("a browser's WebSocket is told in frames why it is refused", async ({ edge }) => {
-  await start(edge, { EDGE_CONNECTION_LIMIT: '1' })
+  await start(edge, { EDGE_CONNECTION_LIMIT: '1', EDGE_LISTENER_CLOSE_PERCENT: '100' })
   const refused = await browser.call('webSocket', webSocketUrl(edge), ['push.v1.json', 'push.bearer.junk'])
   expect(refused).toMatchObject({ code: 4500, frames: [{ type: 'error', reason: 'UNAUTHENTICATED' }] })
   await edge.open('dev:tv-1')
@@ -78,7 +78,7 @@ test("a browser's WebSocket is told in frames why it is refused", async ({ edge 
 })
 
 test("a browser's EventSource comes again after a passing refusal, and gives up at a final one", async ({ edge }) => {
-  await start(edge, { EDGE_CONNECTION_LIMIT: '1' })
+  await start(edge, { EDGE_CONNECTION_LIMIT: '1', EDGE_LISTENER_CLOSE_PERCENT: '100' })
   expect(await browser.call('eventSource', edge.url('/v1/events'))).toEqual({ events: [], next: 'gives up' })
   await edge.open('dev:tv-1')
   const full = await browser.call('eventSource', edge.url('/v1/events'))
