@@ -7,9 +7,11 @@ declare module 'cassandra-driver/lib/connection.js' {
   }
 
   class Connection extends EventEmitter {
-    constructor(endpoint: string, protocolVersion: number, options: object)
+    constructor(endpoint: string, protocolVersion: number | null, options: object)
     /** Requests by the stream that they were sent on, until they are answered. */
     readonly _operations: ReadonlyMap<number, unknown>
+    /** The node has taken it. */
+    readonly connected: boolean
     readonly _streamIds: { inUse: number }
     /** Takes a free stream; null when there is none. */
     _getStreamId(): number | null

@@ -7,7 +7,10 @@ import { driverOptions } from './client.ts'
 import { keepStreamsApart } from './driver-streams.ts'
 
 const opcodes = { error: 0x00, startup: 0x01, ready: 0x02, query: 0x07, result: 0x08 }
+const protocolError = 0x0a
 const overloaded = 0x1001
+/** What the node speaks. */
+const version = 4
 const setKeyspace = 3
 
 /** A node of Cassandra that answers what, when and on which stream the test says. */
@@ -33,7 +36,8 @@ class ScriptedNode {
       while (waiting.length >= 9 && waiting.length >= 9 + waiting.readUInt32BE(5)) {
         const end = 9 + waiting.readUInt32BE(5)
         const streamId = waiting.readInt16BE(2)
-        if (waiting[4] === opcodes.startup) this.#send(opcodes.ready, streamId, Buffer.alloc(0))
+        if (waiting[0] !== version) this.#refuse(0, protocolError, 'Invalid or unsupported protocol version (66)')
+        else if (waiting[4] === opcodes.startup) this.#send(opcodes.ready, streamId, Buffer.alloc(0))
         else this.asked.push({ text: waiting.toString('utf8', 9, end), streamId })
         waiting = waiting.subarray(end)
       }
@@ -41,7 +45,7 @@ class ScriptedNode {
   }
 
   #send(opcode: number, streamId: number, body: Buffer): void {
-    this.#socket?.write(frame(0x84, opcode, streamId, body))
+    this.#socket?.write(frame(0x80 | version, opcode, streamId, body))
   }
 
   /** Says what it was asked, on the stream on which it was. */
@@ -50,7 +54,11 @@ class ScriptedNode {
   }
 
   refuseOn(streamId: number): void {
-    this.#send(opcodes.error, streamId, Buffer.concat([int(overloaded), string('Query timed out before it could start')]))
+    this.#refuse(streamId, overloaded, 'Query timed out before it could start')
+  }
+
+  #refuse(streamId: number, code: number, text: string): void {
+    this.#send(opcodes.error, streamId, Buffer.concat([int(code), string(text)]))
   }
 
   async close(): Promise<void> {
@@ -60,9 +68,9 @@ class ScriptedNode {
   }
 }
 
-function frame(version: number, opcode: number, streamId: number, body: Buffer): Buffer {
+function frame(head: number, opcode: number, streamId: number, body: Buffer): Buffer {
   const header = Buffer.alloc(9)
-  header[0] = version
+  header[0] = head
   header.writeInt16BE(streamId, 2)
   header[4] = opcode
   header.writeUInt32BE(body.length, 5)
@@ -101,7 +109,8 @@ beforeEach(async () => {
       connectTimeoutMs: 30_000,
     }),
   )
-  connection = new Connection(address, 4, Reflect.get(client, 'options'))
+  // Which version the node speaks is found out, as it is at the start of a registry.
+  connection = new Connection(address, null, Reflect.get(client, 'options'))
   await connection.openAsync()
 })
 
@@ -113,7 +122,7 @@ afterEach(async () => {
 /** What the node is told, as the answer says it. */
 const ask = (text: string) =>
   connection
-    .send({ write: (_encoder, streamId) => frame(0x04, opcodes.query, streamId, Buffer.from(text)) }, null)
+    .send({ write: (_encoder, streamId) => frame(version, opcodes.query, streamId, Buffer.from(text)) }, null)
     .then(({ keyspaceSet }) => keyspaceSet)
 
 async function heard(count: number): Promise<{ text: string; streamId: number }[]> {
