@@ -1,6 +1,7 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import fc from 'fast-check'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { ConfigError, defineConfig, milliseconds, setting, settingsTable, text, wholeNumber } from './config.ts'
 import { openLiveConfig } from './live-config.ts'
@@ -144,4 +145,68 @@ test('the docs say which settings may change', () => {
   const rows = settingsTable(definition).split('\n')
   expect(rows.find((row) => row.includes('SAMPLE_LIMIT'))).toContain('May change. _Reloadable._')
   expect(rows.find((row) => row.includes('SAMPLE_MOST'))).not.toContain('Reloadable')
+})
+
+describe('whatever stands in a settings file', () => {
+  const name = fc.constantFrom(
+    'SAMPLE_LIMIT',
+    'SAMPLE_MOST',
+    'SAMPLE_WAIT_MS',
+    'SAMPLE_KEY',
+    'SAMPLE_NONE',
+    'OTHER_LIMIT',
+    '__proto__',
+  )
+  const value = fc.oneof(
+    fc.integer({ min: -5, max: 1_500 }).map(String),
+    fc.constantFrom('', '"7"', "'", '"', '1e3', '0x10', '7 # seven', '\0', '=', 'NaN'),
+    fc.string({ maxLength: 30 }),
+  )
+  const line = fc.oneof(
+    fc.tuple(name, fc.constantFrom('=', ' = ', ' '), value).map((parts) => parts.join('')),
+    fc.constantFrom('', '#', '# SAMPLE_LIMIT=3', '\uFEFF', '=', 'export SAMPLE_LIMIT=3'),
+    fc.string({ maxLength: 60, unit: 'binary' }),
+  )
+  const content = fc
+    .tuple(fc.array(line, { maxLength: 12 }), fc.constantFrom('\n', '\r\n', '\r'))
+    .map(([lines, end]) => lines.join(end))
+
+  test('a reload takes it whole or changes nothing, says what is wrong, and never throws', () => {
+    const { live, log, write } = opened('')
+    fc.assert(
+      fc.property(content, (text) => {
+        const before = live.current
+        const errorsBefore = log.withPhrase('settings were not reloaded; those in force stay').length
+        write(text)
+        live.reload()
+        const errors = log.withPhrase('settings were not reloaded; those in force stay')
+        if (errors.length > errorsBefore) {
+          expect(live.current).toBe(before)
+          expect(errors.at(-1)?.facts.problems).not.toEqual([])
+        }
+        const { limit, most, waitMs } = live.current
+        expect([limit, waitMs].every((number) => Number.isInteger(number) && number >= 1 && number <= 1_000)).toBe(true)
+        expect(most).toBe(100)
+        expect(limit).toBeLessThanOrEqual(most)
+        expect(Object.isFrozen(live.current)).toBe(true)
+      }),
+      { seed: 20_260_103, numRuns: 1_500 },
+    )
+  })
+
+  test('each line is read, left out as a comment, or told as a problem', () => {
+    fc.assert(
+      fc.property(content, (text) => {
+        const { values, problems } = parseSettings(text, 'SAMPLE_')
+        const lines = text
+          .replace(/^\uFEFF/, '')
+          .split('\n')
+          .map((each) => each.trim())
+          .filter((each) => each !== '' && !each.startsWith('#'))
+        expect(Object.keys(values).length + problems.length).toBe(lines.length)
+        for (const known of Object.keys(values)) expect(known.startsWith('SAMPLE_')).toBe(true)
+      }),
+      { seed: 20_260_104, numRuns: 1_500 },
+    )
+  })
 })
