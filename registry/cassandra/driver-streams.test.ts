@@ -6,7 +6,16 @@ import { afterEach, beforeEach, expect, test } from 'vitest'
 import { driverOptions } from './client.ts'
 import { keepStreamsApart } from './driver-streams.ts'
 
-const opcodes = { error: 0x00, startup: 0x01, ready: 0x02, query: 0x07, result: 0x08 }
+const opcodes = {
+  error: 0x00,
+  startup: 0x01,
+  ready: 0x02,
+  authenticate: 0x03,
+  query: 0x07,
+  result: 0x08,
+  authResponse: 0x0f,
+  authSuccess: 0x10,
+}
 const protocolError = 0x0a
 const overloaded = 0x1001
 /** What the node speaks. */
@@ -17,6 +26,8 @@ const setKeyspace = 3
 class ScriptedNode {
   /** Requests that are not answered: text and stream, in the order of arrival. */
   readonly asked: { text: string; streamId: number }[] = []
+  /** Asks for a login, and does so on stream 0 whatever stream the connection began on, as Cassandra 5.0 does. */
+  wantsLogin = false
   readonly #server = createServer((socket) => this.#serve(socket))
   #socket: Socket | undefined
 
@@ -36,8 +47,12 @@ class ScriptedNode {
       while (waiting.length >= 9 && waiting.length >= 9 + waiting.readUInt32BE(5)) {
         const end = 9 + waiting.readUInt32BE(5)
         const streamId = waiting.readInt16BE(2)
+        const opcode = waiting[4]
         if (waiting[0] !== version) this.#refuse(0, protocolError, 'Invalid or unsupported protocol version (66)')
-        else if (waiting[4] === opcodes.startup) this.#send(opcodes.ready, streamId, Buffer.alloc(0))
+        else if (opcode === opcodes.startup && this.wantsLogin)
+          this.#send(opcodes.authenticate, 0, string('PasswordAuthenticator'))
+        else if (opcode === opcodes.startup) this.#send(opcodes.ready, streamId, Buffer.alloc(0))
+        else if (opcode === opcodes.authResponse) this.#send(opcodes.authSuccess, streamId, int(-1))
         else this.asked.push({ text: waiting.toString('utf8', 9, end), streamId })
         waiting = waiting.subarray(end)
       }
@@ -94,7 +109,10 @@ let connection: Connection
 beforeEach(async () => {
   keepStreamsApart()
   node = new ScriptedNode()
-  const address = await node.listen()
+  connection = await open(await node.listen())
+})
+
+async function open(address: string, login?: { user: string; password: string }): Promise<Connection> {
   const client = new Client(
     driverOptions({
       contactPoints: [address],
@@ -103,16 +121,17 @@ beforeEach(async () => {
       keyspace: 'push',
       createKeyspace: false,
       replicationFactor: 1,
-      user: undefined,
-      password: undefined,
+      user: login?.user,
+      password: login?.password,
       readTimeoutMs: 30_000,
       connectTimeoutMs: 30_000,
     }),
   )
   // Which version the node speaks is found out, as it is at the start of a registry.
-  connection = new Connection(address, null, Reflect.get(client, 'options'))
-  await connection.openAsync()
-})
+  const opened = new Connection(address, null, Reflect.get(client, 'options'))
+  await opened.openAsync()
+  return opened
+}
 
 afterEach(async () => {
   await connection.closeAsync()
@@ -140,6 +159,25 @@ test('a refusal on stream 0 is nobody’s answer, and each request gets its own'
   const streams = node.asked.map(({ streamId }) => streamId)
   expect(streams).not.toContain(0)
   expect(new Set(streams).size).toBe(3)
+})
+
+test('a node that asks for a login on stream 0 is logged in to, and what is asked then goes on other streams', async () => {
+  const guarded = new ScriptedNode()
+  guarded.wantsLogin = true
+  const loggedIn = await open(await guarded.listen(), { user: 'registry', password: 'secret' })
+  try {
+    const asking = loggedIn.send(
+      { write: (_encoder, streamId) => frame(0x04, opcodes.query, streamId, Buffer.from('after')) },
+      null,
+    )
+    await expect.poll(() => guarded.asked.length, { timeout: 10_000 }).toBe(1)
+    expect(guarded.asked[0]?.streamId).not.toBe(0)
+    for (const asked of guarded.asked) guarded.answer(asked)
+    expect((await asking).keyspaceSet).toBe('after')
+  } finally {
+    await loggedIn.closeAsync()
+    await guarded.close()
+  }
 })
 
 test('an answer that nobody waits for frees nothing', async () => {

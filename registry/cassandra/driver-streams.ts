@@ -16,7 +16,8 @@ export function keepStreamsApart(): void {
 
   Connection.prototype._getStreamId = function () {
     const id = take.call(this)
-    // While it connects it has one request under way, and a node that does not know its protocol's version says so on stream 0.
+    // While it connects it has one request under way, and a node that does not know its protocol's version, or wants a
+    // login, says so on stream 0.
     if (id !== 0 || !this.connected) return id
     // It is never given back; nobody has it, and the connection can still come to rest.
     this._streamIds.inUse--
