@@ -131,6 +131,27 @@ test('a device that asks too often gets 429 until its rate allows it again; othe
   expect(taken).toHaveLength(answersBurst + 2)
 })
 
+test('what a device may send on a WebSocket it may send here: frames by their number and size, long acks by their ids', async () => {
+  const clock = new SteeredClock()
+  const { post, taken, refusals } = await lone({ clock, deviceFrames: () => ({ ratePerSecond: 50, burst: 500 }) })
+  const ids = Array.from({ length: 100 }, (_, index) => `m${index}`)
+  const many = Array(40).fill({ type: 'ack', ids })
+  // 40 frames and 400 times ten ids.
+  expect((await post(many)).status).toBe(204)
+  const refused = await post(many)
+  expect([refused.status, JSON.parse(refused.text).reason]).toEqual([429, 'RATE_EXCEEDED'])
+  expect(taken).toHaveLength(40)
+  // Less is still taken: the refused one has cost nothing.
+  expect((await post(Array(60).fill(ack))).status).toBe(204)
+  expect((await post(ack)).status).toBe(429)
+  await clock.advance(20)
+  expect((await post(ack)).status).toBe(204)
+  expect(refusals()).toEqual([
+    ['answers_rate', 429],
+    ['answers_rate', 429],
+  ])
+})
+
 test('above so many at once the edge asks to come later', async () => {
   const judged = Promise.withResolvers<void>()
   const identity = {

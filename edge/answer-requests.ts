@@ -1,9 +1,10 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Clock } from '../service-kit/clock.ts'
-import { createTokenBucket, type TokenBucket } from '../service-kit/token-bucket.ts'
+import { createTokenBucket, type TokenBucket, type TokenRate } from '../service-kit/token-bucket.ts'
 import type { Identity } from './auth/identity.ts'
 import { answerPreflight, originOf } from './cross-origin.ts'
 import type { EdgeMetrics } from './edge-metrics.ts'
+import { FrameLimits } from './frame-limits.ts'
 import { type ClientFrame, type DecodedFrame, invalidFrame, readClientFrame } from './frames.ts'
 import { bearerOf, type Refusal, type RefusalReason } from './handshake.ts'
 import { disbelief, unauthenticated } from './refusals.ts'
@@ -31,6 +32,8 @@ export interface AnswerRequestsOptions {
   readonly shut: (request: IncomingMessage) => Refusal | undefined
   /** The credential of this request holds. */
   readonly authenticated: (request: IncomingMessage) => void
+  /** What a device may send, as on a WebSocket: what costs is to read it and to look for it. */
+  readonly deviceFrames: () => TokenRate
   /** Takes one answer of that device. */
   readonly take: (deviceId: string, frame: ClientFrame) => void
   /** Shows a new credential to the event stream of that device; false when none is open here. */
@@ -47,17 +50,20 @@ export type AnswerRequests = (request: IncomingMessage, response: ServerResponse
 /** All answers of one request are taken, or none: a body with something wrong in it changes nothing. */
 export function createAnswerRequests(options: AnswerRequestsOptions): AnswerRequests {
   const { identity, retryAfter, clock, metrics } = options
-  const rates = new Map<string, TokenBucket>()
+  const rates = new Map<string, { readonly requests: TokenBucket; readonly frames: FrameLimits }>()
   let inFlight = 0
 
-  const withinRate = (deviceId: string): boolean => {
+  const rateOf = (deviceId: string) => {
     const known = rates.get(deviceId)
-    if (known !== undefined) return known.take()
-    const bucket = createTokenBucket({ ratePerSecond: answersPerSecond, burst: answersBurst, clock })
-    rates.set(deviceId, bucket)
+    if (known !== undefined) return known
+    const rate = {
+      requests: createTokenBucket({ ratePerSecond: answersPerSecond, burst: answersBurst, clock }),
+      frames: new FrameLimits({ deviceFrames: options.deviceFrames() }, clock.monotonic()),
+    }
+    rates.set(deviceId, rate)
     const [oldest] = rates.keys()
     if (oldest !== undefined && rates.size > ratedDevicesMax) rates.delete(oldest)
-    return bucket.take()
+    return rate
   }
 
   const answer = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
@@ -96,9 +102,10 @@ export function createAnswerRequests(options: AnswerRequestsOptions): AnswerRequ
       return refuse(refusal, verdict.verdict === 'unavailable' ? 'OVERLOADED' : 'UNAUTHENTICATED')
     }
     options.authenticated(request)
-    if (!withinRate(verdict.deviceId)) {
+    const rate = rateOf(verdict.deviceId)
+    if (!rate.requests.take()) {
       const message = `more than ${answersPerSecond} requests a second; put several answers into one`
-      return refuse({ status: 429, reason: 'answers_rate', message, headers: later() }, 'OVERLOADED')
+      return refuse({ status: 429, reason: 'answers_rate', message, headers: later() }, 'RATE_EXCEEDED')
     }
     const body = await readBody(request, options.bodyLimitBytes)
     if (body === 'gone') return
@@ -110,6 +117,11 @@ export function createAnswerRequests(options: AnswerRequestsOptions): AnswerRequ
     if (!decoded.ok) {
       metrics.badFrames.inc({ reason: decoded.reason })
       return refuse({ status: 400, reason: 'invalid_answers', message: decoded.message }, decoded.reason)
+    }
+    const deviceFrames = options.deviceFrames()
+    if (!rate.frames.takeTogether({ deviceFrames }, clock.monotonic(), decoded.frames, body.length)) {
+      const message = `a device sends at most ${deviceFrames.ratePerSecond} frames a second, and ${deviceFrames.burst} at once`
+      return refuse({ status: 429, reason: 'answers_rate', message, headers: later() }, 'RATE_EXCEEDED')
     }
     // Of several the newest is meant.
     const credentialFrame = decoded.frames.findLast((frame) => frame.type === 'credential')

@@ -4,6 +4,7 @@ import type { Duplex } from 'node:stream'
 import type { Clock } from '../service-kit/clock.ts'
 import type { Log } from '../service-kit/log.ts'
 import type { Random } from '../service-kit/random.ts'
+import type { TokenRate } from '../service-kit/token-bucket.ts'
 import { createAdmission } from './admission/admission.ts'
 import { guardDoor } from './admission/front-door.ts'
 import { type Listener, openListener } from './admission/listener.ts'
@@ -49,6 +50,8 @@ export interface DeviceServerOptions {
   readonly admit: (device: AdmittedDevice) => void
   /** Takes an answer that came without a session. */
   readonly takeAnswer: (deviceId: string, frame: ClientFrame) => void
+  /** What a device may send without a session. */
+  readonly deviceFrames: () => TokenRate
   /** Shows a new credential to the event stream of that device; false when none is open here. */
   readonly showCredential: (deviceId: string, token: string) => boolean
   readonly retryAfter: RetryAfter
@@ -251,6 +254,7 @@ export async function serveDevices(options: DeviceServerOptions): Promise<Device
     shut: ({ socket }) => door.visitOf(socket)?.request(),
     bodyLimitBytes: options.frameLimitBytes,
     take: options.takeAnswer,
+    deviceFrames: options.deviceFrames,
     showCredential: options.showCredential,
     clock,
     metrics,

@@ -21,7 +21,7 @@ export class FrameLimits implements TokenLevel {
   filledAt: number
   #unreadReplies = 0
 
-  constructor(rules: FrameRules, nowMs: number) {
+  constructor(rules: Pick<FrameRules, 'deviceFrames'>, nowMs: number) {
     this.tokens = rules.deviceFrames.burst
     this.filledAt = nowMs
   }
@@ -37,6 +37,12 @@ export class FrameLimits implements TokenLevel {
     return count === 0 || this.#pay(rules, nowMs, count)
   }
 
+  /** Takes what these frames, `length` long together, cost in one request; or nothing, and is false, when it is not there. */
+  takeTogether(rules: Pick<FrameRules, 'deviceFrames'>, nowMs: number, frames: readonly ClientFrame[], length: number): boolean {
+    const ids = frames.reduce((sum, frame) => sum + (frame.type === 'ack' ? Math.floor(frame.ids.length / idsPerToken) : 0), 0)
+    return this.#pay(rules, nowMs, Math.max(frames.length, Math.ceil(length / bytesPerToken)) + ids)
+  }
+
   /** A reply could not be sent; false when that is one too many. */
   unread(rules: FrameRules): boolean {
     return ++this.#unreadReplies <= rules.unreadRepliesMax
@@ -47,7 +53,7 @@ export class FrameLimits implements TokenLevel {
     this.#unreadReplies = 0
   }
 
-  #pay({ deviceFrames }: FrameRules, nowMs: number, count: number): boolean {
+  #pay({ deviceFrames }: Pick<FrameRules, 'deviceFrames'>, nowMs: number, count: number): boolean {
     if (count === 1) return takeToken(this, deviceFrames, nowMs)
     // A small burst must not keep a large frame from ever being taken.
     const tokens = tokensAt(this, deviceFrames, nowMs)

@@ -253,6 +253,7 @@ export async function startEdge(context: EdgeContext): Promise<RunningEdge> {
     gate: { sessionCount: () => sessions.size, backlogged: () => registration.full },
     admit: factory.admit,
     takeAnswer: (deviceId, frame) => takeFrameOf(host, deviceId, frame),
+    deviceFrames: () => host.settings.deviceFrames,
     showCredential: (deviceId, token) => showCredentialOf(host, deviceId, token),
     retryAfter: createRetryAfter({
       clock,

@@ -26,6 +26,7 @@ export async function serveLone(more: Partial<DeviceServerOptions> = {}, limited
     gate: { sessionCount: () => 0, backlogged: () => false },
     admit: (device) => void admitted.push(device),
     takeAnswer: (deviceId, frame) => void taken.push({ deviceId, frame }),
+    deviceFrames: () => ({ ratePerSecond: 200, burst: 1_000 }),
     showCredential: () => false,
     retryAfter: { next: () => 1 },
     clock: systemClock,

@@ -36,6 +36,7 @@ export async function serveAlone(more: Partial<DeviceServerOptions> = {}, limite
     gate: { sessionCount: () => 0, backlogged: () => false },
     admit: () => expect.unreachable(),
     takeAnswer: () => expect.unreachable(),
+    deviceFrames: () => expect.unreachable(),
     showCredential: () => expect.unreachable(),
     retryAfter: createRetryAfter({ clock, random, ratePerSecond: 1 }),
     clock,
