@@ -159,9 +159,13 @@ function settingKeys<C extends object>(definition: ConfigDefinition<C>): (keyof 
   return Object.keys(definition.settings) as (keyof C)[]
 }
 
+/** Of what was typed: a file pasted by mistake must not bury the other problems. */
+const shownMaxChars = 200
+
 function complaint(setting: { readonly secret: boolean }, typed: string | undefined): string {
   if (typed === undefined) return 'is missing'
-  return setting.secret ? 'has a wrong value (not shown)' : `is "${typed}"`
+  if (setting.secret) return 'has a wrong value (not shown)'
+  return typed.length > shownMaxChars ? `begins with "${typed.slice(0, shownMaxChars)}"` : `is "${typed}"`
 }
 
 /** What container platforms set by themselves for a neighbour service of that name: `EDGE_SERVICE_HOST`, `EDGE_PORT=tcp://…`. */
