@@ -17,7 +17,8 @@ import { readStandaloneConfig } from '../standalone/config.ts'
 import { startStandalone } from '../standalone/standalone.ts'
 
 const phaseMs = Number(process.argv[2] ?? 10) * 1_000
-const deviceCount = 50
+// So many that none comes near the rate of one device, whatever is published.
+const deviceCount = 400
 const probesPerSecond = 50
 
 const folder = mkdtempSync(join(tmpdir(), 'pushplane-bench-'))
