@@ -447,6 +447,39 @@ test('superseded by the session that this process has opened itself: nothing to 
   expect(device.state).toBe('open')
 })
 
+test('superseded by an attempt of its own that came to nothing: the device comes back as after any other end', async () => {
+  const { edge, clock, events } = connected({}, 0.5)
+  const first = await edge.newest()
+  await first.welcome()
+  await first.goaway(0)
+  await clock.advance(0)
+  // Its edge has registered it, and it breaks before it hears so.
+  await (await edge.newest()).end(1006)
+  await first.end(4005)
+  const last = events.at(-1)
+  expect(last).toMatchObject({ name: 'disconnected', code: 4005 })
+  expect(last?.retryInMs).toBeLessThanOrEqual(2_000)
+  await clock.advance(2_000)
+  // The row of the broken attempt may even come after the one of this.
+  await (await edge.newest()).end(4005)
+  expect(edge.sockets).toHaveLength(3)
+  await clock.advance(4_000)
+  expect(edge.sockets).toHaveLength(4)
+})
+
+test('an attempt that failed long ago excuses nothing', async () => {
+  const { edge, clock, events } = connected({}, 0)
+  const broken = await edge.newest()
+  await broken.end(1006)
+  await clock.advance(0)
+  const second = await edge.newest()
+  expect(edge.sockets).toHaveLength(2)
+  await second.welcome()
+  await clock.advance(10_000)
+  await second.end(4005)
+  expect(events.at(-1)).toMatchObject({ name: 'disconnected', code: 4005, retryInMs: 30_000 })
+})
+
 test('the older session is superseded after the newer one has opened: not a word', async () => {
   const { onMessage } = held()
   const { edge, clock, device, events } = connected({ onMessage })

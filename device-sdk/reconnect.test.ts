@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import { createReconnectPolicy, type Ending, isFinalClose } from './reconnect.ts'
 
-const broken: Ending = { code: 1006, openMs: 0, slotInMs: undefined }
+const broken: Ending = { code: 1006, openMs: 0, slotInMs: undefined, ownAttempt: false }
 const always = (next: number) => createReconnectPolicy({ next: () => next })
 
 test('waits are random from nothing up to a bound that doubles to the cap', () => {
@@ -35,6 +35,13 @@ test.each([
   expect(always(1).after({ ...broken, code })).toBe(longest)
 })
 
+test('superseded by what may have been an attempt of its own: no longer wait than after any other end', () => {
+  const policy = always(1)
+  expect(policy.after({ ...broken, code: 4005, ownAttempt: true })).toBe(1_000)
+  expect(policy.after({ ...broken, code: 4005, ownAttempt: true })).toBe(2_000)
+  expect(policy.after({ ...broken, code: 4005 })).toBe(60_000)
+})
+
 test('after 1013 the window grows with the failures', () => {
   const policy = always(1)
   for (let failure = 0; failure < 10; failure += 1) policy.after({ ...broken, code: 1013 })
@@ -42,8 +49,8 @@ test('after 1013 the window grows with the failures', () => {
 })
 
 test('a slot that has not begun is waited for, whatever the code', () => {
-  expect(always(1).after({ code: 1013, openMs: 0, slotInMs: 77_000 })).toBe(77_000)
-  expect(always(1).after({ code: 4000, openMs: 60_000, slotInMs: -5 })).toBe(1_000)
+  expect(always(1).after({ code: 1013, openMs: 0, slotInMs: 77_000, ownAttempt: false })).toBe(77_000)
+  expect(always(1).after({ code: 4000, openMs: 60_000, slotInMs: -5, ownAttempt: false })).toBe(1_000)
 })
 
 test('the classes of close codes', () => {

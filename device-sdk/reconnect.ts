@@ -21,6 +21,8 @@ export interface Ending {
   readonly openMs: number
   /** What is left until the slot that a goaway gave; undefined without one. 0 or less: the slot has begun. */
   readonly slotInMs: number | undefined
+  /** An attempt of this very process that came to nothing may have registered a newer session all the same. */
+  readonly ownAttempt: boolean
 }
 
 /** Decides when to come back after a connection ended. Keeps count of the endings in a row; acts on nothing. */
@@ -48,7 +50,8 @@ export function createReconnectPolicy(random: Random, bounds: BackoffBounds = de
     if (ending.slotInMs !== undefined && ending.slotInMs > 0) return ending.slotInMs
     switch (ending.code) {
       case CloseCode.SUPERSEDED:
-        return within(supersededRangeMs)
+        // The pause keeps two processes with one id from driving each other away. This one has only been in its own way.
+        return ending.ownAttempt ? random.next() * boundMs : within(supersededRangeMs)
       case CloseCode.DUPLICATE_IDENTITY:
         return within(duplicateRangeMs)
       case CloseCode.TRY_AGAIN_LATER:

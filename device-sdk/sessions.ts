@@ -4,7 +4,7 @@ import type { Clock, Timer } from './clock.ts'
 import { ABNORMAL_CLOSE, type Connection, type ConnectionEnding, openConnection } from './connection.ts'
 import type { Dialer } from './dialer.ts'
 import type { Random } from './random.ts'
-import { isFinalClose, type ReconnectPolicy } from './reconnect.ts'
+import { type Ending, isFinalClose, type ReconnectPolicy } from './reconnect.ts'
 
 /** What the sessions tell the device. */
 export interface SessionsEvents {
@@ -59,6 +59,9 @@ export interface Sessions {
   close(reason: string): Promise<void>
 }
 
+/** How long after its end an attempt may still be registered by its edge, and take the place of an older or a newer session. */
+const strayMs = 10_000
+
 /** One session and what it still waits for. */
 interface Stay {
   readonly connection: Connection
@@ -81,6 +84,8 @@ export function openSessions(options: SessionsOptions): Sessions {
   let lingerTimer: Timer | undefined
   let elsewhere: string | undefined
   let lastError: ErrorFrame | undefined
+  // By the monotonic clock: until then a session of ours may be told that it is superseded, and by nobody else than us.
+  let strayUntil = Number.NEGATIVE_INFINITY
   let over = false
   /** Tells the time also while no session is open. */
   let timekeeper: Connection | undefined
@@ -106,7 +111,7 @@ export function openSessions(options: SessionsOptions): Sessions {
       if (dialing !== attempt) return
       dialing = undefined
       const reason = `no token: ${error instanceof Error ? error.message : String(error)}`
-      comeBackAfter({ code: ABNORMAL_CLOSE, reason, openMs: 0, slotAt: undefined })
+      comeBackAfter({ code: ABNORMAL_CLOSE, reason, openMs: 0, slotAt: undefined, ownAttempt: false })
       return
     }
     if (dialing !== attempt) return
@@ -214,6 +219,8 @@ export function openSessions(options: SessionsOptions): Sessions {
       slotTimer?.cancel()
     }
     if (stay === next) next = undefined
+    const ownAttempt = clock.monotonic() < strayUntil
+    if (role === 'next') strayUntil = clock.monotonic() + strayMs
     if (stay === leaving) {
       leaving = undefined
       lingerTimer?.cancel()
@@ -229,13 +236,14 @@ export function openSessions(options: SessionsOptions): Sessions {
       // The newer session is on its way: that may be the very reason why this one ended.
       events.disconnected({ code, reason, retryInMs: 0 })
     } else {
-      comeBackAfter({ code, reason, openMs: stay.connection.openMs, slotAt: stay.slotAt })
+      comeBackAfter({ code, reason, openMs: stay.connection.openMs, slotAt: stay.slotAt, ownAttempt })
     }
   }
 
-  function comeBackAfter(ending: { code: number; reason: string; openMs: number; slotAt: number | undefined }): void {
-    const { code, reason, openMs, slotAt } = ending
-    const retryInMs = policy.after({ code, openMs, slotInMs: slotAt === undefined ? undefined : slotAt - clock.monotonic() })
+  function comeBackAfter(ending: Omit<Ending, 'slotInMs'> & { reason: string; slotAt: number | undefined }): void {
+    const { code, reason, openMs, slotAt, ownAttempt } = ending
+    const slotInMs = slotAt === undefined ? undefined : slotAt - clock.monotonic()
+    const retryInMs = policy.after({ code, openMs, slotInMs, ownAttempt })
     retryIn(retryInMs)
     if (current === undefined) events.disconnected({ code, reason, retryInMs })
     else events.problem('RECONNECT_FAILED', `the newer session did not open (${code} ${reason}); the older one goes on`)

@@ -18,6 +18,7 @@ test('nothing has to be set', () => {
     deviceListenAddress: '127.0.0.1:7480',
     registryAddresses: '127.0.0.1:7401',
     routerAddresses: '127.0.0.1:7400',
+    drainNoticeMs: 5_000,
     drainMs: 10_000,
     lifetimeMs: 1_800_000,
     lifetimeJitterMs: 900_000,

@@ -195,9 +195,13 @@ export const edgeConfig = defineConfig(
       default: 30_000,
       doc: 'How long after its slot a device may still stay; then it is closed with 4000.',
     }),
+    drainNoticeMs: setting('EDGE_DRAIN_NOTICE_MS', milliseconds({ min: 0, max: hour }), {
+      default: 5_000,
+      doc: 'How long a draining edge, though not ready, goes on as before, until the balancer has noticed; then it takes no new devices.',
+    }),
     drainMs: setting('EDGE_DRAIN_MS', milliseconds({ min: 0, max: hour }), {
       default: 10_000,
-      doc: 'Over this the devices are spread that leave when the edge is told to stop.',
+      doc: 'Over this the devices are spread that leave in a drain, unless an operator gives it another pace.',
     }),
     drainGraceMs: setting('EDGE_DRAIN_GRACE_MS', milliseconds({ min: 0, max: hour }), {
       default: 5_000,
@@ -214,6 +218,18 @@ export const edgeConfig = defineConfig(
     outboxCount: setting('EDGE_OUTBOX_COUNT', wholeNumber({ min: 4, max: 100_000 }), {
       default: 256,
       doc: 'Most messages that wait for one device.',
+    }),
+    outboxAgeMs: setting('EDGE_OUTBOX_AGE_MS', milliseconds({ min: 1_000, max: hour }), {
+      default: 20_000,
+      doc: 'How long a message may wait for its device to read or to answer earlier ones; then it is given back as SLOW_CONSUMER.',
+    }),
+    deliveryRatePerSecond: setting('EDGE_DELIVERY_RATE_PER_SECOND', wholeNumber({ min: 0, max: 1_000_000 }), {
+      default: 100,
+      doc: 'Messages a second to one device, HIGH and recovery counted but not limited; above it RATE_LIMITED: they wait in the inbox. 0: any number.',
+    }),
+    deliveryBurst: setting('EDGE_DELIVERY_BURST', wholeNumber({ min: 1, max: 1_000_000 }), {
+      default: 500,
+      doc: 'Messages that a device may get at once after a pause.',
     }),
     outboxTotalBytes: setting('EDGE_OUTBOX_TOTAL_BYTES', bytes({ min: 1_000_000, max: 64 * 1024 ** 3 }), {
       default: 256 * 1024 * 1024,

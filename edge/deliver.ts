@@ -12,6 +12,7 @@ import { PushError } from '../service-kit/errors.ts'
 import { isPushId } from '../service-kit/ids.ts'
 import type { Log } from '../service-kit/log.ts'
 import { AnswerStream } from './answer-stream.ts'
+import { callDrain, type DrainHandle } from './drain-call.ts'
 import { unwritten } from './entry.ts'
 import type { SessionHost } from './session-host.ts'
 
@@ -28,11 +29,13 @@ const pokeAllChunk = 256
 export function createEdgeService(options: {
   readonly edgeId: string
   readonly host: SessionHost
+  /** Resolves when the edge can be drained. */
+  readonly drain: Promise<DrainHandle>
   readonly log: Log
   /** Most answers that wait for one router; for tests. */
   readonly answersWaitingMax?: number
 }): EdgeServiceImplementation<DrainContext> {
-  const { edgeId, host, log, answersWaitingMax } = options
+  const { edgeId, host, drain, log, answersWaitingMax } = options
   const { sessions, metrics, finalAnswers } = host
 
   /** A row has named a session that is not here: nobody else will remove it. */
@@ -174,18 +177,15 @@ export function createEdgeService(options: {
     }
   }
 
+  const requireThisEdge = ({ metadata }: CallContext) => {
+    if (metadata.get(edgeIdMetadata) === edgeId) return
+    const message = `this process is edge ${edgeId}, not the one that was meant; look the device up again`
+    throw new PushError('EDGE_RESTARTED', message, { edge_id: edgeId })
+  }
+
   return {
     async *deliver(requests: AsyncIterable<DeliverRequest>, context: CallContext & DrainContext) {
-      const meant = context.metadata.get(edgeIdMetadata)
-      if (meant !== edgeId) {
-        throw new PushError(
-          'EDGE_RESTARTED',
-          `this process is edge ${edgeId}, not the one that was meant; look the device up again`,
-          {
-            edge_id: edgeId,
-          },
-        )
-      }
+      requireThisEdge(context)
       context.abortOnTerminate()
       // Routers hand nothing over before they have read this: until then they can tell "not sent" from "unknown".
       context.header.set(edgeIdMetadata, edgeId)
@@ -210,8 +210,9 @@ export function createEdgeService(options: {
       }
     },
 
-    async drain() {
-      throw new PushError('NOT_IMPLEMENTED', 'drains are started by SIGTERM in this version')
+    async drain(request, context: CallContext) {
+      requireThisEdge(context)
+      return callDrain(await drain, edgeId, request)
     },
 
     async probe() {

@@ -65,8 +65,10 @@ export interface DeviceServerOptions {
 export interface DeviceServer {
   /** The `host:port` that it really has. */
   readonly address: string
-  /** `/readyz` says so; a server that is not ready refuses new devices. */
+  /** `/readyz` says so. Devices are let in all the same: a balancer needs time to notice. */
   setReady(ready: boolean): void
+  /** Whether new devices are let in. */
+  setOpen(open: boolean): void
   /** Connections that are not sessions yet. */
   readonly handshakeCount: number
   /** Of every kind, sessions too. */
@@ -111,6 +113,7 @@ export async function serveDevices(options: DeviceServerOptions): Promise<Device
   const admission = createAdmission({ limits, retryAfter, clock, random, metrics })
   const logRefusal = createRefusalLog(log, clock)
   let ready = false
+  let open = false
   let handshakes = 0
   let lingering = 0
 
@@ -154,7 +157,7 @@ export async function serveDevices(options: DeviceServerOptions): Promise<Device
   /** Why nobody can be let in now. */
   const shut = (): Refusal | undefined => {
     const retry = () => ({ 'retry-after': String(retryAfter.next()) })
-    if (!ready) return { status: 503, reason: 'draining', message: 'this edge drains', headers: retry() }
+    if (!open) return { status: 503, reason: 'draining', message: 'this edge drains', headers: retry() }
     // The handshake in question is among them.
     if (gate.sessionCount() + handshakes > limits().connectionLimit) {
       return { status: 503, reason: 'full', message: 'this edge is full', headers: retry() }
@@ -353,11 +356,14 @@ export async function serveDevices(options: DeviceServerOptions): Promise<Device
   let listener: Listener | undefined
   listener = await openListener(server, options.address, { limits, connectionCount: () => door.size, clock, log, metrics })
   const { address } = listener
-  ready = true
+  ready = open = true
   return {
     address,
     setReady(now) {
       ready = now
+    },
+    setOpen(now) {
+      open = now
     },
     get handshakeCount() {
       return handshakes

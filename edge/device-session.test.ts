@@ -442,15 +442,55 @@ describe('deadlines', () => {
   })
 
   test('no session outlives its row', async () => {
-    const { open, clock } = fakeEdge({ pingIntervalMs: 10 * 3_600_000 })
+    const { open, clock } = fakeEdge({ pingIntervalMs: 10 * 3_600_000, lifetimeMs: 300_000, lifetimeJitterMs: 150_000 })
     for (let index = 0; index < 20; index++) {
       const { session, transport } = open()
       const { rowTtlMs } = session
       const startedAt = clock.monotonic()
-      while (transport.closedWith === undefined) await clock.advance(30_000)
+      while (transport.closedWith === undefined) await clock.advance(5_000)
       expect(clock.monotonic() - startedAt).toBeLessThan(rowTtlMs)
       session.socketClosed()
     }
+  })
+
+  test('a drain that is taken back lets the session stay until its lifetime is over', async () => {
+    const { open, clock, metrics } = fakeEdge({ lifetimeMs: 60_000, lifetimeJitterMs: 0, slotMaxMs: 0, slotGraceMs: 5_000 })
+    const { session, transport } = open()
+    session.leave('drain', 1_000, 1_000, closeKinds.drain)
+    session.stay(closeKinds.drain)
+    expect(await metricValue(metrics, 'push_edge_sessions', { state: 'open' })).toBe(1)
+    await clock.advance(59_000)
+    expect(transport.closedWith).toBeUndefined()
+    await clock.advance(1_500)
+    expect(transport.ofType('goaway').map(({ reason }) => reason)).toEqual(['drain', 'lifetime'])
+    await clock.advance(6_000)
+    expect(transport.closedWith).toBe(closeKinds.lifetime)
+  })
+
+  test('a drain that is taken back does not lengthen a lifetime that is over', async () => {
+    const { open, clock } = fakeEdge({ lifetimeMs: 60_000, lifetimeJitterMs: 0, slotMaxMs: 30_000, slotGraceMs: 30_000 })
+    const { session, transport } = open()
+    const { rowTtlMs } = session
+    const startedAt = clock.monotonic()
+    while (transport.closedWith === undefined) {
+      session.leave('drain', 1_000, 20_000, closeKinds.drain)
+      await clock.advance(10_000)
+      session.stay(closeKinds.drain)
+      await clock.advance(1_000)
+    }
+    expect(clock.monotonic() - startedAt).toBeLessThan(rowTtlMs)
+  })
+
+  test('a session that is being closed is not kept by a drain that is taken back', async () => {
+    const { open, clock } = fakeEdge()
+    const { session, transport } = open()
+    session.deliver(deliveryOf({ id: 'a' }), { sink: new FakeSink(), deliveryId: 1 })
+    session.leave('drain', 1_000, 60_000, closeKinds.drain)
+    session.handle({ type: 'disconnect', detail: '' })
+    session.stay(closeKinds.drain)
+    expect(session.accepts).toBe(false)
+    await clock.advance(6_000)
+    expect(transport.closedWith).toBe(closeKinds.disconnected)
   })
 
   test('messages and answers go on after goaway', () => {

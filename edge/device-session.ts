@@ -38,6 +38,8 @@ export class DeviceSession implements WheelItem {
   readonly #credentialEndsAtMax: number
   // Made with the first frame.
   #frameLimits: FrameLimits | undefined
+  // What `leave` was told while it was registering.
+  #leaveOnceOpen: Parameters<DeviceSession['leave']> | undefined
   #invalidFrames = 0
   #sweepAt = Number.POSITIVE_INFINITY
 
@@ -80,6 +82,10 @@ export class DeviceSession implements WheelItem {
   /** Whether what a flush brings would be taken and written soon. */
   get hasRoom(): boolean {
     return this.#messages?.hasRoom ?? true
+  }
+  /** How long until the device may have as many messages again as make a flush worth while, in ms. */
+  get refillMs(): number {
+    return this.#messages?.refillMs ?? 0
   }
   /** When the time for registering is over, on the monotonic clock. */
   get registerBy(): number {
@@ -142,11 +148,24 @@ export class DeviceSession implements WheelItem {
     return result
   }
 
-  /** Tells the device to leave in its slot, and closes with `kind` when it is still here after slot and grace. */
+  /**
+   * Tells the device to leave in its slot, and closes with `kind` when it is still here after slot and grace. One that is registering is told
+   * once it is open: closed before, it would still take the place of the device's older session, and leave the device without any.
+   */
   leave(reason: string, slotMs: number, graceMs: number, kind: CloseKind): void {
-    if (!this.writes) return
+    if (this.closed) return
+    if (!this.writes) {
+      this.#leaveOnceOpen = [reason, slotMs, graceMs, kind]
+      return
+    }
     this.#clocks.leaving(slotMs + graceMs, kind)
     this.handle({ type: 'leave', reason, slotMs })
+  }
+
+  /** Takes back a `leave` with this kind: the device may stay until its lifetime is over. */
+  stay(kind: CloseKind): void {
+    this.#leaveOnceOpen = undefined
+    if (this.#clocks.staying(kind)) this.handle({ type: 'stay' })
   }
 
   /** Takes a delivery. The waiter is told every outcome, also when it is not taken. */
@@ -293,6 +312,9 @@ export class DeviceSession implements WheelItem {
     })
     this.#messages?.pump()
     this.#inbox?.handle({ type: 'opened' })
+    const told = this.#leaveOnceOpen
+    this.#leaveOnceOpen = undefined
+    if (told !== undefined) this.leave(...told)
   }
 
   #inboxOf(): SessionInbox {

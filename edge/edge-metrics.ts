@@ -47,8 +47,19 @@ export function createEdgeMetrics(metrics: Metrics) {
     waiting: metrics.gauge('push_edge_waiting_connections', 'Connections that have not shown yet what they are'),
     acceptErrors: metrics.counter('push_edge_accept_errors_total', 'Connections that the system could not hand over'),
     listenerOpen: metrics.gauge('push_edge_listener_open', '0 while the device port is closed because the edge is nearly full'),
+    drainState: metrics.gauge('push_edge_drain_state', '1 at the state that the drain of this edge is in', ['state']),
+    drainTold: metrics.counter('push_edge_drain_told_total', 'Sessions asked to leave by drains'),
+    drainRate: metrics.gauge('push_edge_drain_rate', 'Sessions that the drain asks to leave a second'),
 
     outboxBytes: metrics.gauge('push_edge_outbox_bytes', 'Frames that wait in all outboxes, in bytes'),
+    outboxAged: metrics.counter(
+      'push_edge_outbox_aged_total',
+      'Messages given back because they had waited too long for their device',
+    ),
+    rateExempt: metrics.counter(
+      'push_edge_rate_exempt_total',
+      'Deliveries of HIGH and RECOVERY beyond the rate of their device; others are counted as outcome rate_limited',
+    ),
     finalAnswers: metrics.gauge('push_edge_final_answers_remembered', 'Final answers that repeats would be given'),
     outcomes: metrics.counter('push_edge_outcomes_total', 'Outcomes of deliveries', ['kind']),
     joined: metrics.counter(

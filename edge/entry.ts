@@ -26,6 +26,8 @@ export interface Entry {
   /** What a newer version of this message has in common with it; undefined when it has no versions. */
   readonly collapse: string | undefined
   readonly acceptTime: number
+  /** When it came, on the monotonic clock in ms. */
+  readonly waitsSince: number
   /** On the monotonic clock, in ms. */
   readonly expiresAt: number
   /** The account that the session must have; empty for any. */

@@ -57,7 +57,7 @@ describe('who may come later is answered with a stream that says so and ends', (
     ],
   ] as const)('%s', async ([reason, { ready, ...more }, frame]: readonly [string, Record<string, unknown>, object]) => {
     const { server, refusals } = await lone(more)
-    if (ready === false) server.setReady(false)
+    if (ready === false) server.setOpen(false)
     const response = await get(server.address)
     expect(response.status).toBe(200)
     expect(response.headers.get('content-type')).toBe('text/event-stream; charset=utf-8')

@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest'
 import { InboxReadyResult } from '../gen/push/internal/v1/edge.ts'
 import { FlushResult, FlushStop } from '../gen/push/internal/v1/uplink.ts'
 import { seededRandom } from '../service-kit/random.ts'
-import { beltMaxMs, beltMinMs, Flush, type FlushEvent, pokesWaitingMax, retryMaxMs, retryMinMs } from './flush.ts'
+import { beltMaxMs, beltMinMs, Flush, type FlushEvent, pokesWaitingMax, refillMinMs, retryMaxMs, retryMinMs } from './flush.ts'
 import { flushResponse } from './testing/fake-plane.ts'
 
 const { ACCEPTED, NOT_CONNECTED } = InboxReadyResult
@@ -26,10 +26,10 @@ function setup({ opened = true } = {}) {
   const poke = (name: string) => tell({ type: 'poke', poke: name })
   const respond = (
     result: FlushResult,
-    more: { stop?: FlushStop; settledCount?: number; room?: boolean; unanswered?: string[] } = {},
+    more: { stop?: FlushStop; settledCount?: number; room?: boolean; refillMs?: number; unanswered?: string[] } = {},
   ) => {
-    const { room = false, unanswered = [], ...fields } = more
-    tell({ type: 'response', response: flushResponse(result, fields), room, unanswered: new Set(unanswered) })
+    const { room = false, refillMs = 0, unanswered = [], ...fields } = more
+    tell({ type: 'response', response: flushResponse(result, fields), room, refillMs, unanswered: new Set(unanswered) })
   }
   const pass = (ms: number) => {
     const until = state.nowMs + ms
@@ -166,7 +166,6 @@ describe('a flush that ends', () => {
 
   test.each([
     [STOPPED, FlushStop.ROUTER],
-    [STOPPED, FlushStop.RATE_LIMITED],
     [STOPPED, 99 as FlushStop],
     [77 as FlushResult, FlushStop.UNSPECIFIED],
   ])('as %i with %i is repeated after 1 to 30 s, for as long as the session lives', (result, stop) => {
@@ -185,6 +184,27 @@ describe('a flush that ends', () => {
     expect(Math.max(...waits)).toBeGreaterThan(8_000)
     tell({ type: 'session ended' })
     expect(flush.nextDue).toBe(Number.POSITIVE_INFINITY)
+  })
+
+  test('RATE_LIMITED waits until the rate allows more, time after time', () => {
+    const { state, pass, called, respond } = ended(STOPPED, { stop: FlushStop.RATE_LIMITED, refillMs: 700 })
+    for (let calls = 1; calls < 20; calls++) {
+      pass(699)
+      expect(state.calls).toBe(calls)
+      pass(1)
+      expect(state.calls).toBe(calls + 1)
+      called()
+      respond(READING)
+      respond(STOPPED, { stop: FlushStop.RATE_LIMITED, refillMs: 700 })
+    }
+  })
+
+  test('RATE_LIMITED of a rate that allows more by now does not spin', () => {
+    const { state, pass } = ended(STOPPED, { stop: FlushStop.RATE_LIMITED, refillMs: 0 })
+    pass(refillMinMs - 1)
+    expect(state.calls).toBe(1)
+    pass(1)
+    expect(state.calls).toBe(2)
   })
 
   test('SLOW_CONSUMER waits for room', () => {
@@ -335,7 +355,10 @@ test('whatever happens: a poke is answered ACCEPTED only by a read after it came
         if (before === undefined) return
         const readable = before
         if (result !== READING) before = undefined
-        tell({ type: 'response', response: flushResponse(result, { stop }), room: false, unanswered: new Set() }, readable)
+        tell(
+          { type: 'response', response: flushResponse(result, { stop }), room: false, refillMs: 0, unanswered: new Set() },
+          readable,
+        )
       }
       const run: Record<string, () => void> = {
         poke: () => {

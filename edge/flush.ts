@@ -9,6 +9,8 @@ export const pokesWaitingMax = 256
 export const retryMinMs = 1_000
 /** … to this. */
 export const retryMaxMs = 30_000
+/** A flush that the device's rate has stopped waits for the rate, but at least so long. */
+export const refillMinMs = 100
 /** A session that has seen mail looks once more after this … */
 export const beltMinMs = 5 * 60_000
 /** … to this. */
@@ -25,11 +27,15 @@ export type FlushEvent<Poke> =
   | { readonly type: 'called' }
   /** Its turn has come, and the session takes nothing any more. */
   | { readonly type: 'turn lost' }
-  /** `room`: the session takes messages now. `unanswered`: what was written to it and is not answered. */
+  /**
+   * `room`: the session takes messages now. `unanswered`: what was written to it and is not answered. `refillMs`: until the device may have
+   * as many messages again as make a flush worth while.
+   */
   | {
       readonly type: 'response'
       readonly response: FlushInboxResponse
       readonly room: boolean
+      readonly refillMs: number
       readonly unanswered: ReadonlySet<string>
     }
   /** The call failed, or its stream ended before the flush did. */
@@ -120,7 +126,7 @@ export class Flush<Poke> {
         this.#phase = 'idle'
         return nothing
       case 'response':
-        return this.#responded(event.response, event.room, event.unanswered, nowMs)
+        return this.#responded(event, nowMs)
       case 'failed':
         return this.#failed(nowMs)
       case 'settled':
@@ -164,9 +170,7 @@ export class Flush<Poke> {
   }
 
   #responded(
-    response: FlushInboxResponse,
-    room: boolean,
-    unanswered: ReadonlySet<string>,
+    { response, room, refillMs, unanswered }: FlushEvent<Poke> & { type: 'response' },
     nowMs: number,
   ): readonly FlushEffect<Poke>[] {
     if (this.#phase !== 'calling' && this.#phase !== 'reading') return nothing
@@ -184,7 +188,7 @@ export class Flush<Poke> {
         return [...read, ...found, ...this.#done()]
       }
       default:
-        return this.#stopped(response.stop, room, nowMs)
+        return this.#stopped(response.stop, room, refillMs, nowMs)
     }
   }
 
@@ -195,9 +199,14 @@ export class Flush<Poke> {
     return read.length === 0 ? nothing : [answered(read, InboxReadyResult.ACCEPTED)]
   }
 
-  #stopped(stop: FlushStop, room: boolean, nowMs: number): readonly FlushEffect<Poke>[] {
+  #stopped(stop: FlushStop, room: boolean, refillMs: number, nowMs: number): readonly FlushEffect<Poke>[] {
     // Not read, and the session is here: what a router believes of it must be old.
     if (stop === FlushStop.NOT_CONNECTED && this.#covered.length === 0) return this.#done()
+    if (stop === FlushStop.RATE_LIMITED) {
+      this.#backoff.reset()
+      this.#rest('resting', nowMs + Math.max(refillMinMs, refillMs), nowMs)
+      return nothing
+    }
     // With room all the same it was something that only time helps against: the memory of the whole edge, for instance.
     if (stop !== FlushStop.SLOW_CONSUMER || room) return this.#failed(nowMs)
     this.#rest('full', never, nowMs)

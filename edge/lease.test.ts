@@ -120,7 +120,7 @@ test('a drain is told at once, and with every renewal after it', async () => {
   const { clock, calls, lease } = setup()
   await lease.attempted
   await clock.advance(1_000)
-  lease.drain()
+  lease.setDraining(true)
   await clock.advance(10_000)
   expect(calls.map(({ at, request }) => [at, request.draining])).toEqual([
     [0, false],

@@ -13,8 +13,8 @@ import type { EdgeMetrics } from './edge-metrics.ts'
 export interface Lease {
   /** Resolves when the first attempt to take it has ended, well or not. */
   readonly attempted: Promise<void>
-  /** From now on renewals say that the edge drains; the first one goes out at once. */
-  drain(): void
+  /** From now on renewals say whether the edge drains; the first one goes out at once. */
+  setDraining(draining: boolean): void
   /** Renews no more. The lease then runs out by itself. */
   stop(): Promise<void>
 }
@@ -110,9 +110,9 @@ export function keepLease(options: {
   const kept = keep().finally(() => first.resolve())
   return {
     attempted: first.promise,
-    drain() {
-      if (draining) return
-      draining = true
+    setDraining(now) {
+      if (draining === now) return
+      draining = now
       wake.abort()
       wake = new AbortController()
     },

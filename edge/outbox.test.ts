@@ -11,6 +11,7 @@ const entry = (more: Partial<Entry> = {}): Entry => {
     reserved: more.lane === 0,
     collapse: undefined,
     acceptTime: count,
+    waitsSince: count,
     expiresAt: 1_000,
     accountId: '',
     frameBytes: 10,
@@ -121,6 +122,16 @@ test('RECOVERY passes others of its priority only when asked for what is reserve
   expect(outbox.next(true)?.messageId).toBe('heal')
   outbox.takeAll()
   expect(outbox.next(true)).toBeUndefined()
+})
+
+test('what has waited too long is taken out; a newer version has its own age', () => {
+  const outbox = outboxOf()
+  outbox.offer(entry({ messageId: 'a', waitsSince: 5 }))
+  outbox.offer(entry({ messageId: 'v1', collapse: 'k', waitsSince: 5 }))
+  outbox.offer(entry({ messageId: 'v2', collapse: 'k', waitsSince: 7 }))
+  expect(outbox.takeOlder(4)).toEqual([])
+  expect(outbox.takeOlder(6).map(({ messageId }) => messageId)).toEqual(['a'])
+  expect(drained(outbox)).toEqual(['v2'])
 })
 
 test('what has expired is taken out, the rest stays', () => {

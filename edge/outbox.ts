@@ -91,6 +91,11 @@ export class Outbox {
     return this.#take((entry) => entry.expiresAt <= nowMs)
   }
 
+  /** Takes out what has waited since then or longer. */
+  takeOlder(sinceMs: number): Entry[] {
+    return this.#take((entry) => entry.waitsSince <= sinceMs)
+  }
+
   takeAll(): Entry[] {
     return this.#take(() => true)
   }

@@ -163,7 +163,8 @@ describe('deliveries', () => {
   })
 
   test('a device that does not read gets SLOW_CONSUMER, and its neighbour notices nothing', async ({ edge }) => {
-    const { deviceAddress } = await edge.start()
+    // More is sent than a device is given a second: time stands still.
+    const { deviceAddress } = await edge.start({ EDGE_DELIVERY_RATE_PER_SECOND: '0' })
     const slow = rawClient(deviceAddress)
     slow.write(handshakeText({ Authorization: 'Bearer dev:slow' }, '/v1/connect?acks=none'))
     await expect.poll(() => edge.plane.rows.length).toBe(1)
@@ -197,14 +198,11 @@ describe('deliveries', () => {
     await expect.poll(() => router.outcomes.some(({ kind }) => kind === NOT_CONNECTED)).toBe(true)
   })
 
-  test('Probe tells which edge it is; Drain is named as not there yet', async ({ edge }) => {
+  test('Probe tells which edge it is', async ({ edge }) => {
     const { address, edgeId } = await edge.start()
     await edge.open('dev:tv-1')
     const connection = connectGrpc({ addresses: address, log: silentLog, clock: systemClock })
-    const client = connection.client(EdgeServiceDefinition)
-    expect(await client.probe({})).toEqual({ edgeId, sessionCount: 1 })
-    const failure = await client.drain({}).catch((error: unknown) => error)
-    expect(callErrorOf(failure)).toMatchObject({ reason: 'NOT_IMPLEMENTED' })
+    expect(await connection.client(EdgeServiceDefinition).probe({})).toEqual({ edgeId, sessionCount: 1 })
     connection.close()
   })
 })
@@ -425,21 +423,24 @@ describe('liveness', () => {
 })
 
 describe('SIGTERM', () => {
-  test('not ready, goaway to all with slots spread evenly, 4001 for who stays, every row removed, the lease told', async ({
+  test('not ready and open until the balancer has noticed, then goaway to one after the other, 4001 for who stays, every row removed', async ({
     edge,
   }) => {
-    const { deviceAddress } = await edge.start({ EDGE_DRAIN_MS: '10000', EDGE_DRAIN_GRACE_MS: '2000' })
-    const devices = await Promise.all(Array.from({ length: 10 }, (_, index) => edge.open(`dev:tv-${index}`)))
+    const { deviceAddress } = await edge.start({
+      EDGE_DRAIN_NOTICE_MS: '3000',
+      EDGE_DRAIN_MS: '10000',
+      EDGE_DRAIN_GRACE_MS: '2000',
+    })
+    const devices = await Promise.all(Array.from({ length: 9 }, (_, index) => edge.open(`dev:tv-${index}`)))
     const router = edge.router()
     const stopped = edge.stop()
-    const slots: number[] = []
-    for (const device of devices) slots.push(Number((await device.next('goaway')).reconnect_after_ms))
-    expect(slots.sort((a, b) => a - b)).toEqual(Array.from({ length: 10 }, (_, index) => (index + 1) * 1_000))
+    await expect.poll(() => edge.plane.renewals.at(-1)?.draining).toBe(true)
     expect((await fetch(`http://${deviceAddress}/readyz`)).status).toBe(503)
+    devices.push(await edge.open('dev:tv-late'))
+    await edge.pass(3_000)
     const late = rawClient(deviceAddress)
     late.write(handshakeText())
     expect(await late.status()).toBe(503)
-    await expect.poll(() => edge.plane.renewals.at(-1)?.draining).toBe(true)
     // Deliveries and answers go on until each socket closes.
     const [first] = devices
     const delivery = deliveryOf({}, { deviceId: 'tv-0', sessionId: first?.sessionId ?? '' })
@@ -447,16 +448,29 @@ describe('SIGTERM', () => {
     await first?.next('message')
     first?.send({ type: 'ack', ids: [delivery.messageId] })
     expect(await router.kinds(delivery.deliveryId, 2)).toEqual([WRITTEN, ACKNOWLEDGED])
-    first?.webSocket.close()
+    const told = () => devices.filter(({ frames }) => frames.some(({ type }) => type === 'goaway'))
+    await edge.pass(4_000)
+    expect(told().length).toBeGreaterThanOrEqual(4)
+    expect(told().length).toBeLessThanOrEqual(6)
+    expect(edge.plane.rows.length).toBeGreaterThan(6)
+    await edge.pass(4_000)
+    expect(told().length).toBeGreaterThanOrEqual(8)
     await edge.pass(6_000)
-    expect(edge.plane.rows.length).toBeGreaterThan(2)
-    await edge.pass(7_000)
-    const codes = await Promise.all(devices.slice(1).map(async (device) => (await device.closed).code))
+    for (const device of devices) {
+      expect((await device.next('goaway')).reconnect_after_ms).toBeLessThanOrEqual(1_000)
+    }
+    const codes = await Promise.all(devices.map(async (device) => (await device.closed).code))
     expect(new Set(codes)).toEqual(new Set([4001]))
     await edge.passUntil(stopped)
     expect(edge.plane.rows).toEqual([])
     expect(edge.plane.unregistered).toHaveLength(10)
     expect(await router.ended).toBe('ended')
+    expect(edge.log.withPhrase('drain state changed').map(({ facts }) => facts.to)).toEqual([
+      'not_ready',
+      'evicting',
+      'forcing',
+      'gone',
+    ])
   })
 
   test('a registry that is away keeps nobody from stopping', async ({ edge }) => {

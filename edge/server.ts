@@ -20,7 +20,8 @@ import { closeKinds } from './close-codes.ts'
 import { type EdgeConfig, originsOf } from './config.ts'
 import { createEdgeService } from './deliver.ts'
 import { serveDevices } from './device-server.ts'
-import { createDrain } from './drain.ts'
+import { createDrain, type Drain } from './drain.ts'
+import { slotLeadMs } from './drain-machine.ts'
 import { createEdgeMetrics } from './edge-metrics.ts'
 import { FinalAnswers } from './final-answers.ts'
 import { createFlushCalls } from './flush-calls.ts'
@@ -72,6 +73,8 @@ const invalidFramesMax = 10
 const unreadRepliesMax = 100
 const finishMs = 5_000
 const sweepMs = 1_000
+/** How long closing sockets are waited for in a drain: longer than a close handshake may take. */
+const closingMs = 6_000
 /** Calls that may still end while the edge stops: reports, then removals. */
 const lastCallsMs = 5_000
 /** A frame of 64 deliveries and 256 KiB, and room for what is counted differently. */
@@ -79,7 +82,7 @@ const deliverFrameLimitBytes = 1024 * 1024
 
 /** How long stopping may take with this config. */
 export function stopGraceMs(config: EdgeConfig): number {
-  return config.drainMs + 2 * config.drainGraceMs + 3 * lastCallsMs + 10_000
+  return config.drainNoticeMs + config.drainMs + 2 * config.drainGraceMs + closingMs + 3 * lastCallsMs + 10_000
 }
 
 /** Starts an edge and waits until devices and routers can reach it. */
@@ -130,7 +133,6 @@ export async function startEdge(context: EdgeContext): Promise<RunningEdge> {
   const identity = await openIdentity({ config, ...shared })
   closers.add('identity', () => identity.close())
   const sessions = new SessionTable()
-  const drain = createDrain({ sessions, drainMs: config.drainMs, graceMs: config.drainGraceMs, clock, log })
   const host: SessionHost = {
     clock,
     random,
@@ -162,7 +164,7 @@ export async function startEdge(context: EdgeContext): Promise<RunningEdge> {
     },
     ended(session) {
       sessions.remove(session)
-      drain.ended()
+      drain.ended(session)
     },
   }
 
@@ -185,9 +187,11 @@ export async function startEdge(context: EdgeContext): Promise<RunningEdge> {
   })
   closers.add('gauges', () => gauges.cancel())
 
+  // Routers may call before devices can.
+  const drainReady = Promise.withResolvers<Drain>()
   const grpc = await serveGrpc({
     address: config.listenAddress,
-    services: (server) => server.add(EdgeServiceDefinition, createEdgeService({ edgeId, host, log })),
+    services: (server) => server.add(EdgeServiceDefinition, createEdgeService({ edgeId, host, drain: drainReady.promise, log })),
     tls,
     roles: edgeRoles,
     maxReceiveBytes: deliverFrameLimitBytes,
@@ -271,13 +275,22 @@ export async function startEdge(context: EdgeContext): Promise<RunningEdge> {
   })
   closers.add('device server', () => devices.close())
 
+  const drain = createDrain({
+    sessions,
+    bounds: { noticeMs: config.drainNoticeMs, overMs: config.drainMs, graceMs: config.drainGraceMs, closingMs },
+    report(draining) {
+      devices.setReady(!draining)
+      grpc.setServing('', !draining)
+      lease.setDraining(draining)
+    },
+    takeDevices: (taken) => devices.setOpen(taken),
+    ...shared,
+  })
+  closers.add('drain', () => drain.close())
+  drainReady.resolve(drain)
   closers.add('sessions', async () => {
-    // The port stays open until all have gone: a balancer needs time to see that this edge is not ready.
-    devices.setReady(false)
-    grpc.setServing('', false)
-    lease.drain()
-    await drain.run()
-    // Cut what has not closed by then, so that its rows are removed as well.
+    await drain.stop()
+    // Also what an operator's drain has left behind, so that its rows are removed as well.
     for (const session of sessions.all()) session.handle({ type: 'end', kind: closeKinds.goingAway })
     await factory.settled()
     await recheck.close()
@@ -298,11 +311,14 @@ function sessionSettings(config: EdgeConfig, settings: LiveConfig<EdgeConfig>): 
     lifetimeMs,
     lifetimeJitterMs,
     slotMaxMs,
-    longestSlotMs: Math.max(slotMaxMs, config.drainMs),
+    longestSlotMs: Math.max(slotMaxMs, slotLeadMs),
     slotGraceMs: Math.max(slotGraceMs, config.drainGraceMs),
     finishMs,
     stuckMs,
     sweepMs,
+    outboxAgeMs: config.outboxAgeMs,
+    deliveryRate:
+      config.deliveryRatePerSecond === 0 ? undefined : { perSecond: config.deliveryRatePerSecond, burst: config.deliveryBurst },
     outbox: { bytes: config.outboxBytes, count: config.outboxCount },
     messageFrameLimitBytes: config.messageFrameLimitBytes,
     clientFrameLimitBytes,

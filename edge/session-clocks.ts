@@ -83,10 +83,21 @@ export class SessionClocks {
   /** Told to leave: closed with `kind` after so long, unless an earlier end is set. */
   leaving(afterMs: number, kind: CloseKind): void {
     this.#leaveAt = never
-    const forceAt = this.#host.clock.monotonic() + afterMs
+    const { longestSlotMs, slotGraceMs } = this.#host.settings
+    // Leaves that are taken back and come again must not keep the socket longer than its row.
+    const forceAt = Math.min(this.#host.clock.monotonic() + afterMs, this.#lifetimeEndsAt + longestSlotMs + slotGraceMs)
     if (forceAt >= this.#forceAt) return
     this.#forceAt = forceAt
     this.#forceKind = kind
+  }
+
+  /** The end that `leaving` has set for this kind is taken back. False when another end holds. */
+  staying(kind: CloseKind): boolean {
+    if (this.#forceAt === never || this.#forceKind !== kind) return false
+    this.#forceAt = never
+    // Where its lifetime has passed meanwhile, that is told next.
+    this.#leaveAt = this.#lifetimeEndsAt
+    return true
   }
 
   due(nowMs: number): Due | undefined {

@@ -71,6 +71,10 @@ export interface SessionSettings extends FrameRules, TakeoverRules {
   /** How often what waits is looked through for expiry and for being stuck. */
   readonly sweepMs: number
   readonly outbox: OutboxLimits
+  /** So long, and what waits for a device that takes nothing is given back. */
+  readonly outboxAgeMs: number
+  /** Deliveries to one device a second, and after a pause; undefined for any number. */
+  readonly deliveryRate: { readonly perSecond: number; readonly burst: number } | undefined
   readonly messageFrameLimitBytes: number
   readonly clientFrameLimitBytes: number
   readonly pendingMax: number

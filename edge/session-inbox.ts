@@ -64,7 +64,8 @@ export class SessionInbox implements Flusher {
 
   heard(response: FlushInboxResponse): void {
     if (response.result !== FlushResult.READING) this.#host.metrics.flushes.inc({ result: flushName(response) })
-    this.handle({ type: 'response', response, room: this.#session.hasRoom, unanswered: this.#session.unanswered() })
+    const { hasRoom: room, refillMs } = this.#session
+    this.handle({ type: 'response', response, room, refillMs, unanswered: this.#session.unanswered() })
     this.#session.rescheduled()
   }
 

@@ -1,6 +1,7 @@
 import type { Delivery, OutcomeKind as Kind } from '../gen/push/internal/v1/edge.ts'
 import { OutcomeKind } from '../gen/push/internal/v1/edge.ts'
 import { ConfirmLevel, MessageClass, Priority } from '../gen/push/v1/message.ts'
+import { createTokenBucket, type TokenBucket } from '../service-kit/token-bucket.ts'
 import type { AwaitedOwner } from './awaited-results.ts'
 import type { DeviceAnswer } from './device-answer.ts'
 import { lateAnswerOf, outcomeOf } from './device-answer.ts'
@@ -23,6 +24,8 @@ export class SessionMessages implements AwaitedOwner {
   readonly #pending = new Pending()
   // Acknowledged, and the result still to come; oldest first.
   readonly #awaiting = new Map<string, Entry>()
+  // Made with the first delivery.
+  #rate: TokenBucket | undefined
   // Since when something waits and the transport takes nothing.
   #unwritableSince: number | undefined
 
@@ -38,9 +41,9 @@ export class SessionMessages implements AwaitedOwner {
     return this.#pending.size === 0
   }
 
-  /** Something waits or has no place: worth a look from time to time. */
+  /** Something waits, has no place or cannot be written: worth a look from time to time. */
   get restless(): boolean {
-    return this.#outbox.count > 0 || this.#pending.fullSince !== undefined
+    return this.#outbox.count > 0 || this.stuckSince !== undefined
   }
 
   /** Since when the device makes no progress; undefined when it does. */
@@ -50,7 +53,15 @@ export class SessionMessages implements AwaitedOwner {
 
   /** A flush may bring more: nothing that it brings would be refused, or wait for long. */
   get hasRoom(): boolean {
-    return this.#outbox.low && (!this.#session.acknowledges || this.#pending.hasPlace(false))
+    if (this.#unwritableSince !== undefined || !this.#outbox.low) return false
+    return !this.#session.acknowledges || this.#pending.hasPlace(false)
+  }
+
+  /** Until a second's worth of messages may be delivered at once, in ms: a flush for each single one would cost more than it brings. */
+  get refillMs(): number {
+    const { deliveryRate } = this.#host.settings
+    if (deliveryRate === undefined || this.#rate === undefined) return 0
+    return this.#rate.waitMs(Math.min(deliveryRate.burst, deliveryRate.perSecond))
   }
 
   holds(messageId: string): boolean {
@@ -79,6 +90,8 @@ export class SessionMessages implements AwaitedOwner {
     }
     if (!this.#session.accepts) return refuse(OutcomeKind.NOT_CONNECTED)
     if (delivery.remainingTime <= 0) return refuse(OutcomeKind.EXPIRED)
+    if (this.#stalled) return refuse(OutcomeKind.SLOW_CONSUMER)
+    if (!this.#withinRate(isReserved(delivery))) return refuse(OutcomeKind.RATE_LIMITED)
     const encoded = this.#transport.codec.encodeMessage(delivery, this.#host.settings.messageFrameLimitBytes)
     if (!encoded.ok) return refuse(OutcomeKind.TOO_LARGE, encoded.detail)
     const entry = entryOf(delivery, encoded.bytes, waiter, this.#host.clock.monotonic())
@@ -144,10 +157,14 @@ export class SessionMessages implements AwaitedOwner {
     this.#host.finalAnswers.remember(this.#session.deviceId, entry.messageId, entry.acknowledged)
   }
 
-  /** Answers EXPIRED for what waited too long. */
+  /** Answers EXPIRED for what has expired, SLOW_CONSUMER for what has waited too long. */
   expire(nowMs: number): void {
     for (const entry of this.#outbox.takeExpired(nowMs)) {
       this.#settle(entry, unwritten(OutcomeKind.EXPIRED, this.#session.sessionId))
+    }
+    for (const entry of this.#outbox.takeOlder(nowMs - this.#host.settings.outboxAgeMs)) {
+      this.#host.metrics.outboxAged.inc()
+      this.#settle(entry, unwritten(OutcomeKind.SLOW_CONSUMER, this.#session.sessionId))
     }
   }
 
@@ -166,6 +183,23 @@ export class SessionMessages implements AwaitedOwner {
       const facts = { ...unwritten(OutcomeKind.CLOSED_UNACKNOWLEDGED, this.#session.sessionId) }
       this.#tell(entry, { ...facts, writtenTime: entry.written?.writtenTime ?? 0 })
     }
+  }
+
+  /** It has taken nothing for so long that what it is given now would only be given back. */
+  get #stalled(): boolean {
+    const since = this.#unwritableSince
+    return since !== undefined && this.#host.clock.monotonic() - since >= this.#host.settings.outboxAgeMs
+  }
+
+  /** Counts the delivery. HIGH and RECOVERY pass in any case, at the cost of those that come after. */
+  #withinRate(reserved: boolean): boolean {
+    const { settings, clock, metrics } = this.#host
+    if (settings.deliveryRate === undefined) return true
+    const { perSecond: ratePerSecond, burst } = settings.deliveryRate
+    this.#rate ??= createTokenBucket({ ratePerSecond, burst, clock })
+    if (this.#rate.take()) return true
+    if (reserved) metrics.rateExempt.inc()
+    return reserved
   }
 
   #find(messageId: string): Entry | undefined {
@@ -250,10 +284,11 @@ function entryOf(delivery: Delivery, frame: Buffer, waiter: Waiter, nowMs: numbe
   return {
     messageId,
     lane: priority === Priority.HIGH ? 0 : priority === Priority.LOW ? 2 : 1,
-    reserved: priority === Priority.HIGH || messageClass === MessageClass.RECOVERY,
+    reserved: isReserved(delivery),
     // As a list in JSON, so that no choice of names makes two keys look like one.
     collapse: collapseKey === '' ? undefined : JSON.stringify([principal, messageClass, target, collapseKey]),
     acceptTime: delivery.acceptTime,
+    waitsSince: nowMs,
     expiresAt: nowMs + delivery.remainingTime / 1000,
     accountId: delivery.accountId,
     frameBytes: frame.length,
@@ -263,6 +298,10 @@ function entryOf(delivery: Delivery, frame: Buffer, waiter: Waiter, nowMs: numbe
     written: undefined,
     acknowledged: undefined,
   }
+}
+
+function isReserved({ priority, messageClass }: Delivery): boolean {
+  return priority === Priority.HIGH || messageClass === MessageClass.RECOVERY
 }
 
 function metOf(entry: Entry): string {

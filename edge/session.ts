@@ -37,6 +37,8 @@ export type SessionEvent =
   | { readonly type: 'disconnect'; readonly detail: string }
   /** The device shall leave in its slot. */
   | { readonly type: 'leave'; readonly reason: string; readonly slotMs: number }
+  /** It may stay after all, unless it is being closed. */
+  | { readonly type: 'stay' }
   /** It must go now. */
   | { readonly type: 'end'; readonly kind: CloseKind; readonly detail?: string }
   /** What a leaving session still had to do is done, or its time is over. */
@@ -135,6 +137,9 @@ export class Session {
         return [...this.#finish(closeKinds.disconnected, event.detail), answer(CloseSessionResult.CLOSED)]
       case 'leave':
         return this.#leave(event.reason, event.slotMs)
+      case 'stay':
+        if (this.#state === 'leaving' && this.#finishing === undefined) this.#state = 'open'
+        return []
       case 'end':
         return this.#state === 'closed' ? [] : this.#end(event.kind, event.detail)
       case 'finished':

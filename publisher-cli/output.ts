@@ -4,13 +4,46 @@ export interface Output {
   data(line: string): void
   /** A sentence for the person at the terminal: stderr. */
   talk(line: string): void
+  /** How far something has got: on a terminal the line takes the place of the one before, until something else is written. Nowhere else. */
+  progress(line: string): void
 }
 
-export function createOutput(stdout: { write(text: string): unknown }, stderr: { write(text: string): unknown }): Output {
-  return {
-    data: (line) => void stdout.write(`${line}\n`),
-    talk: (line) => void stderr.write(`${line}\n`),
+interface Side {
+  write(text: string): unknown
+  readonly isTTY?: boolean
+  readonly columns?: number
+}
+
+const clearLine = '\r\u001b[2K'
+
+export function createOutput(stdout: Side, stderr: Side): Output {
+  let shown = false
+  const clear = () => {
+    if (shown) stderr.write(clearLine)
+    shown = false
   }
+  const write = (side: Side) => (line: string) => {
+    clear()
+    side.write(`${line}\n`)
+  }
+  return {
+    data: write(stdout),
+    talk: write(stderr),
+    progress(line) {
+      if (stderr.isTTY !== true) return
+      // A line that wraps could not be cleared.
+      stderr.write(`${clearLine}${line.slice(0, (stderr.columns ?? 80) - 1)}`)
+      shown = true
+    },
+  }
+}
+
+const barWidth = 30
+
+/** A bar of how much is done, with the share: `[#####     ]  50 %`. */
+export function bar(share: number): string {
+  const whole = Math.min(1, Math.max(0, share))
+  return `[${'#'.repeat(Math.floor(whole * barWidth)).padEnd(barWidth)}] ${String(Math.floor(whole * 100)).padStart(3)} %`
 }
 
 /** Text from elsewhere made fit for a terminal: one line, and no control characters that would steer it. */

@@ -354,6 +354,7 @@ test.for([
   ['devices', 'disconnect'],
   ['edges'],
   ['edges', 'list'],
+  ['edges', 'drain'],
   ['dead-letters'],
   ['dead-letters', 'list'],
   ['dead-letters', 'show'],

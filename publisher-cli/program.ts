@@ -7,6 +7,7 @@ import { addDeadLettersShowCommand } from './commands/dead-letters-show.ts'
 import { addDevicesDisconnectCommand } from './commands/devices-disconnect.ts'
 import { addDevicesGetCommand } from './commands/devices-get.ts'
 import { addDevicesListCommand } from './commands/devices-list.ts'
+import { addEdgesDrainCommand } from './commands/edges-drain.ts'
 import { addEdgesListCommand } from './commands/edges-list.ts'
 import { addListenCommand } from './commands/listen.ts'
 import { addSendCommand } from './commands/send.ts'
@@ -83,7 +84,9 @@ function createProgram(context: CliContext): Command {
   addDevicesGetCommand(devices, context)
   addDevicesListCommand(devices, context)
   addDevicesDisconnectCommand(devices, context)
-  addEdgesListCommand(group('edges', 'Looks at edges.', 'edges list'), context)
+  const edges = group('edges', 'Looks at edges and drains them.', 'edges list')
+  addEdgesListCommand(edges, context)
+  addEdgesDrainCommand(edges, context)
   const deadLetters = group('dead-letters', 'Looks after messages that could not be delivered to anybody.', 'dead-letters list')
   addDeadLettersListCommand(deadLetters, context)
   addDeadLettersShowCommand(deadLetters, context)

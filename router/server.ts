@@ -1,3 +1,4 @@
+import { RegistryServiceDefinition } from '../gen/push/internal/v1/registry.ts'
 import { UplinkServiceDefinition } from '../gen/push/internal/v1/uplink.ts'
 import { DeviceServiceDefinition } from '../gen/push/v1/devices.ts'
 import { OperationsServiceDefinition } from '../gen/push/v1/operations.ts'
@@ -17,6 +18,7 @@ import { openServiceSecurity } from '../service-kit/service-security.ts'
 import { createAcceptance } from './api/acceptance.ts'
 import { createDeadLetterCalls } from './api/dead-letters.ts'
 import { createDevicesService } from './api/devices-service.ts'
+import { createEdgeDrainCalls } from './api/edge-drains.ts'
 import { createFanOutCheck } from './api/fan-out.ts'
 import { createMessageQueries } from './api/message-queries.ts'
 import { createOperationsService } from './api/operations-service.ts'
@@ -197,6 +199,12 @@ export async function startRouter(options: RouterOptions): Promise<Router> {
             registry,
             lookups,
             links,
+            edgeDrains: createEdgeDrainCalls({
+              directory,
+              lister: registry.client(RegistryServiceDefinition),
+              transport,
+              ...parts,
+            }),
             deadLetters: createDeadLetterCalls({
               ...parts,
               permissions,

@@ -77,6 +77,7 @@ export async function startStandalone(options: StandaloneOptions): Promise<Welco
         EDGE_ROUTER_ADDRESSES: router.address,
         EDGE_AUTH: 'dev',
         // Ctrl-C should not take longer than a person waits, and devices have no other edge to go to.
+        EDGE_DRAIN_NOTICE_MS: '0',
         EDGE_DRAIN_MS: '500',
         EDGE_DRAIN_GRACE_MS: '500',
       }),

@@ -41,7 +41,7 @@ export async function startRun(options: FaultRunOptions) {
     registryClocksAheadMs: Array.from({ length: registryCount }, (_, index) => index * 5_000),
     ...parts,
     routerEnv: { ROUTER_HOLD_TIME_MS: '30000', ...routerEnv },
-    edgeEnv: { EDGE_DRAIN_MS: '2000', EDGE_DRAIN_GRACE_MS: '2000', ...edgeEnv },
+    edgeEnv: { EDGE_DRAIN_NOTICE_MS: '500', EDGE_DRAIN_MS: '2000', EDGE_DRAIN_GRACE_MS: '2000', ...edgeEnv },
   })
   onTestFinished(() => plane.close())
   // What a load balancer knows: which edges run and take connections.

@@ -37,6 +37,7 @@ export function drawReconnects({ title, notes, legend, columns, panels, maxPerSe
     panelHeight * (1 - Math.log10(Math.max(perSecond, leastPerSecond) / leastPerSecond) / decades)
   const parts = [
     `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${height}" font-family="sans-serif" font-size="12">`,
+    `<title>${title}</title>`,
     `<rect width="${width}" height="${height}" fill="#fff"/>`,
     text(gap.left, 24, title, 'font-size="16" font-weight="bold"'),
   ]

@@ -67,6 +67,8 @@ export const testSettings: SessionSettings = {
   finishMs: 5_000,
   stuckMs: 60_000,
   sweepMs: 1_000,
+  outboxAgeMs: 600_000,
+  deliveryRate: undefined,
   outbox: { bytes: 512 * 1024, count: 256 },
   messageFrameLimitBytes: 128 * 1024,
   clientFrameLimitBytes: 64 * 1024,

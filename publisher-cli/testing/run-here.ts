@@ -39,7 +39,7 @@ export function start(args: string[], options: RunOptions = {}): Running {
   const interrupted = new AbortController()
   const done = runCommand(args, {
     env: options.env ?? {},
-    output: { data: note(stdout), talk: note(stderr) },
+    output: { data: note(stdout), talk: note(stderr), progress: () => undefined },
     stdin: (async function* () {
       yield* options.stdin ?? []
     })(),

@@ -6,10 +6,16 @@ import type {
 } from '../../gen/push/v1/devices.ts'
 import { DeviceServiceDefinition } from '../../gen/push/v1/devices.ts'
 import type {
+  AbortEdgeDrainRequest,
+  AbortEdgeDrainResponse,
   DisconnectDeviceRequest,
   DisconnectDeviceResponse,
+  DrainEdgeRequest,
+  DrainEdgeResponse,
   GetDeadLetterRequest,
   GetDeadLetterResponse,
+  GetEdgeDrainRequest,
+  GetEdgeDrainResponse,
   ListDeadLettersRequest,
   ListDeadLettersResponse,
   ListEdgesRequest,
@@ -52,6 +58,9 @@ export interface Answers {
   listAccountDevices?: Answer<ListAccountDevicesRequest, ListAccountDevicesResponse>
   disconnectDevice?: Answer<DisconnectDeviceRequest, DisconnectDeviceResponse>
   listEdges?: Answer<ListEdgesRequest, ListEdgesResponse>
+  drainEdge?: Answer<DrainEdgeRequest, DrainEdgeResponse>
+  getEdgeDrain?: Answer<GetEdgeDrainRequest, GetEdgeDrainResponse>
+  abortEdgeDrain?: Answer<AbortEdgeDrainRequest, AbortEdgeDrainResponse>
   listDeadLetters?: Answer<ListDeadLettersRequest, ListDeadLettersResponse>
   getDeadLetter?: Answer<GetDeadLetterRequest, GetDeadLetterResponse>
   replayDeadLetters?: Answer<ReplayDeadLettersRequest, ReplayDeadLettersResponse>
@@ -96,9 +105,9 @@ export async function startTestService(answers: Answers, security: Pick<GrpcServ
       added.add(OperationsServiceDefinition, {
         listEdges: async (request) => (answers.listEdges ? answers.listEdges(request) : notYet()),
         disconnectDevice: async (request) => (answers.disconnectDevice ? answers.disconnectDevice(request) : notYet()),
-        drainEdge: notYet,
-        getEdgeDrain: notYet,
-        abortEdgeDrain: notYet,
+        drainEdge: async (request) => (answers.drainEdge ? answers.drainEdge(request) : notYet()),
+        getEdgeDrain: async (request) => (answers.getEdgeDrain ? answers.getEdgeDrain(request) : notYet()),
+        abortEdgeDrain: async (request) => (answers.abortEdgeDrain ? answers.abortEdgeDrain(request) : notYet()),
         listDeadLetters: async (request) => (answers.listDeadLetters ? answers.listDeadLetters(request) : notYet()),
         getDeadLetter: async (request) => (answers.getDeadLetter ? answers.getDeadLetter(request) : notYet()),
         replayDeadLetters: async (request) => (answers.replayDeadLetters ? answers.replayDeadLetters(request) : notYet()),

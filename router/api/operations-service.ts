@@ -9,7 +9,7 @@ import type { EdgeLinks } from '../dispatch/edge-links.ts'
 import type { Lookups } from '../dispatch/lookups.ts'
 import type { DeadLetterCalls } from './dead-letters.ts'
 import { requireDeviceId } from './devices-service.ts'
-import { notYet } from './message-check.ts'
+import type { EdgeDrainCalls } from './edge-drains.ts'
 
 /** What the service needs. */
 export interface OperationsServiceOptions {
@@ -17,6 +17,7 @@ export interface OperationsServiceOptions {
   readonly lookups: Lookups
   readonly links: EdgeLinks
   readonly deadLetters: DeadLetterCalls
+  readonly edgeDrains: EdgeDrainCalls
   readonly log: Log
 }
 
@@ -31,6 +32,7 @@ export function createOperationsService({
   lookups,
   links,
   deadLetters,
+  edgeDrains,
   log,
 }: OperationsServiceOptions): OperationsServiceImplementation {
   const client = registry.client(RegistryServiceDefinition)
@@ -82,15 +84,7 @@ export function createOperationsService({
       })
       return { closedCount, unansweredCount }
     },
-    async drainEdge() {
-      throw notYet('DrainEdge')
-    },
-    async getEdgeDrain() {
-      throw notYet('GetEdgeDrain')
-    },
-    async abortEdgeDrain() {
-      throw notYet('AbortEdgeDrain')
-    },
+    ...edgeDrains,
     ...deadLetters,
   }
 }

@@ -34,6 +34,7 @@ export class FleetDevice {
   readonly #processes: DeviceProcess[] = []
   /** What the next process logs in to. */
   #accountId: string | undefined
+  #longestWaitMs = 0
 
   constructor(deviceId: string, options: FleetDeviceOptions) {
     this.deviceId = deviceId
@@ -53,6 +54,11 @@ export class FleetDevice {
   get connectedTo(): string | undefined {
     for (const { open, host } of this.#process?.sockets ?? []) if (open) return host
     return undefined
+  }
+
+  /** The longest that it has chosen to wait while it had no session. */
+  get longestWaitMs(): number {
+    return this.#longestWaitMs
   }
 
   /** How its last connection closed, for messages. */
@@ -83,6 +89,9 @@ export class FleetDevice {
         handled.push(noted(message, notes, Date.now()))
         await delay(this.#options.random.next() * handlerMaxMs)
       },
+    })
+    device.on('disconnected', ({ retryInMs }) => {
+      this.#longestWaitMs = Math.max(this.#longestWaitMs, retryInMs)
     })
     this.#processes.push({ accountId, notes, sessions: notes.sessions, handled, device, sockets })
   }

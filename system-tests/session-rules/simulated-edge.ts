@@ -43,6 +43,8 @@ const settings: SessionSettings = {
   finishMs: 5_000,
   stuckMs: farAwayMs,
   sweepMs: farAwayMs,
+  outboxAgeMs: farAwayMs,
+  deliveryRate: undefined,
   outbox: { bytes: 65_536, count: 64 },
   messageFrameLimitBytes: 65_536,
   clientFrameLimitBytes: 65_536,
@@ -129,7 +131,7 @@ export function createSimulatedEdge(edgeId: string, surroundings: EdgeSurroundin
     ended: (session) => sessions.remove(session),
   }
   const factory = createSessionFactory({ host, registration, log: silentLog })
-  const service = createEdgeService({ edgeId, host, log: silentLog })
+  const service = createEdgeService({ edgeId, host, drain: neverDrained, log: silentLog })
 
   return {
     edgeId,
@@ -206,6 +208,8 @@ class SimulatedSocket extends EventEmitter {
 }
 
 /** A connection that takes all that is written. */
+/** These runs drain no edge. */
+const neverDrained = new Promise<never>(() => {})
 const flowing = { writableNeedDrain: false, writableCorked: 1, on() {} }
 
 function unexpected(what: string): never {

@@ -36,6 +36,7 @@ interface DeviceDoor {
   readonly process: SimulatedProcess
   readonly options: DeviceServerOptions
   ready: boolean
+  open: boolean
 }
 
 const protocol = 'push.v1.json'
@@ -120,7 +121,7 @@ export class SimulatedPlane {
   async #admit(process: SimulatedProcess, options: DeviceServerOptions, token: string, line: DeviceLine): Promise<void> {
     const verdict = await options.identity.authenticate({ text: token, from: 'header' })
     const codec = codecFor([protocol])
-    if (!verdict.ok || codec === undefined || options.gate.backlogged() || this.#doors.get(process.name)?.ready !== true) {
+    if (!verdict.ok || codec === undefined || options.gate.backlogged() || this.#doors.get(process.name)?.open !== true) {
       line.refused()
       return
     }
@@ -138,18 +139,21 @@ export class SimulatedPlane {
   }
 
   #serveDevices(process: SimulatedProcess, options: DeviceServerOptions): DeviceServer {
-    const door: DeviceDoor = { process, options, ready: true }
+    const door: DeviceDoor = { process, options, ready: true, open: true }
     this.#doors.set(process.name, door)
     return {
       address: options.address,
       setReady(ready) {
         door.ready = ready
       },
+      setOpen(open) {
+        door.open = open
+      },
       handshakeCount: 0,
       connectionCount: 0,
       limitsChanged() {},
       close: async () => {
-        door.ready = false
+        door.ready = door.open = false
       },
     }
   }

@@ -56,7 +56,10 @@ export const CloseCode = {
   SLOW_CONSUMER: 4003,
   /** CREDENTIAL_EXPIRED - The credential has expired. Get a new one, then come back. */
   CREDENTIAL_EXPIRED: 4004,
-  /** SUPERSEDED - The device has a newer session. Come back after 30 to 60 s, unless this process opened the newer one. */
+  /**
+   * SUPERSEDED - The device has a newer session. Come back after 30 to 60 s, unless this process opened the newer one; after a plain back-off where an attempt
+   * of this process that ended in the last 10 s without a welcome may have been it.
+   */
   SUPERSEDED: 4005,
   /** DUPLICATE_IDENTITY - Two devices use this identity in turns. Come back after 5 to 10 min. */
   DUPLICATE_IDENTITY: 4006,

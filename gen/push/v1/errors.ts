@@ -57,8 +57,12 @@ export const ErrorReason = {
   REGISTRY_UNAVAILABLE: 62,
   /** KEYS_UNAVAILABLE - UNAVAILABLE: the keys that tokens are checked with cannot be had; nobody's token can be judged now. */
   KEYS_UNAVAILABLE: 63,
+  /** EDGE_UNREACHABLE - UNAVAILABLE: the router does not reach the edge; try again. */
+  EDGE_UNREACHABLE: 64,
   /** EDGE_RESTARTED - FAILED_PRECONDITION: this process is not the edge that was meant; look the device up again. */
   EDGE_RESTARTED: 70,
+  /** DRAIN_FINAL - FAILED_PRECONDITION: the drain is over, or its edge is being stopped; it cannot be taken back any more. */
+  DRAIN_FINAL: 71,
   /** NOT_IMPLEMENTED - UNIMPLEMENTED: this version does not do that yet; the message says what. */
   NOT_IMPLEMENTED: 80,
   /** INTERNAL - INTERNAL: a defect of this service. Its own words are in its log only. */
@@ -90,7 +94,9 @@ export namespace ErrorReason {
   export type QUEUE_UNAVAILABLE = typeof ErrorReason.QUEUE_UNAVAILABLE;
   export type REGISTRY_UNAVAILABLE = typeof ErrorReason.REGISTRY_UNAVAILABLE;
   export type KEYS_UNAVAILABLE = typeof ErrorReason.KEYS_UNAVAILABLE;
+  export type EDGE_UNREACHABLE = typeof ErrorReason.EDGE_UNREACHABLE;
   export type EDGE_RESTARTED = typeof ErrorReason.EDGE_RESTARTED;
+  export type DRAIN_FINAL = typeof ErrorReason.DRAIN_FINAL;
   export type NOT_IMPLEMENTED = typeof ErrorReason.NOT_IMPLEMENTED;
   export type INTERNAL = typeof ErrorReason.INTERNAL;
   export type DEADLINE_PASSED = typeof ErrorReason.DEADLINE_PASSED;

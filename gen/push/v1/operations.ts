@@ -38,6 +38,33 @@ export namespace EdgeState {
   export type LAPSED = typeof EdgeState.LAPSED;
 }
 
+/** How far a drain has got. More values may come. */
+export const EdgeDrainState = {
+  /** UNSPECIFIED - Never sent. */
+  UNSPECIFIED: 0,
+  /** SERVING - The edge does not drain. */
+  SERVING: 1,
+  /** NOT_READY - It says that it is not ready, and goes on as before until its balancer has noticed. */
+  NOT_READY: 2,
+  /** EVICTING - It takes no new devices, and asks those it has to leave, one after the other. */
+  EVICTING: 3,
+  /** FORCING - All have been asked; who stays longer than the grace is closed. */
+  FORCING: 4,
+  /** GONE - Its devices have gone. */
+  GONE: 5,
+} as const;
+
+export type EdgeDrainState = typeof EdgeDrainState[keyof typeof EdgeDrainState];
+
+export namespace EdgeDrainState {
+  export type UNSPECIFIED = typeof EdgeDrainState.UNSPECIFIED;
+  export type SERVING = typeof EdgeDrainState.SERVING;
+  export type NOT_READY = typeof EdgeDrainState.NOT_READY;
+  export type EVICTING = typeof EdgeDrainState.EVICTING;
+  export type FORCING = typeof EdgeDrainState.FORCING;
+  export type GONE = typeof EdgeDrainState.GONE;
+}
+
 /** What became of a dead letter in a replay. More values may come. */
 export const DeadLetterReplayState = {
   /** UNSPECIFIED - Never sent. */
@@ -123,8 +150,15 @@ export interface DisconnectDeviceResponse {
 export interface DrainEdgeRequest {
   /** Required. */
   edgeId: string;
-  /** How long the drain shall take. Unset: the edge's own setting. */
-  duration: Duration | undefined;
+  /**
+   * Over this the devices still to be asked are spread, from when the edge begins to ask them. Up to 24h. Unset, and no rate: the edge's own
+   * setting, or no change to the drain that runs.
+   */
+  duration:
+    | Duration
+    | undefined;
+  /** So many devices are asked to leave a second, instead of a duration. 0.1 to 100,000. 0: unset. */
+  ratePerSecond: number;
 }
 
 /** The drain has started. */
@@ -161,12 +195,22 @@ export interface AbortEdgeDrainResponse {
 export interface EdgeDrain {
   /** The edge. */
   edgeId: string;
-  /** When it started. */
+  /** When it started. Unset when the edge does not drain. */
   startTime:
     | Timestamp
     | undefined;
   /** Connections still there. */
   connectionCount: number;
+  /** How far it has got. */
+  state: EdgeDrainState;
+  /** Connections when it started, or later where more have come since. */
+  startConnectionCount: number;
+  /** Of those still there, how many have been asked to leave. */
+  toldCount: number;
+  /** Devices asked to leave a second; 0 before the first one is. */
+  ratePerSecond: number;
+  /** The edge's process stops afterwards: the drain cannot be aborted. */
+  stopping: boolean;
 }
 
 /** Names a page of dead letters. */
@@ -709,7 +753,7 @@ export const DisconnectDeviceResponse: MessageFns<DisconnectDeviceResponse> = {
 };
 
 function createBaseDrainEdgeRequest(): DrainEdgeRequest {
-  return { edgeId: "", duration: undefined };
+  return { edgeId: "", duration: undefined, ratePerSecond: 0 };
 }
 
 export const DrainEdgeRequest: MessageFns<DrainEdgeRequest> = {
@@ -719,6 +763,9 @@ export const DrainEdgeRequest: MessageFns<DrainEdgeRequest> = {
     }
     if (message.duration !== undefined) {
       Duration.encode(message.duration, writer.uint32(18).fork()).join();
+    }
+    if (message.ratePerSecond !== 0) {
+      writer.uint32(25).double(message.ratePerSecond);
     }
     return writer;
   },
@@ -752,6 +799,14 @@ export const DrainEdgeRequest: MessageFns<DrainEdgeRequest> = {
             message.duration = Duration.decode(reader, reader.uint32());
             continue;
           }
+          case 3: {
+            if (tag !== 25) {
+              break;
+            }
+
+            message.ratePerSecond = reader.double();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -773,6 +828,7 @@ export const DrainEdgeRequest: MessageFns<DrainEdgeRequest> = {
     message.duration = (object.duration !== undefined && object.duration !== null)
       ? Duration.fromPartial(object.duration)
       : undefined;
+    message.ratePerSecond = object.ratePerSecond ?? 0;
     return message;
   },
 };
@@ -1059,7 +1115,16 @@ export const AbortEdgeDrainResponse: MessageFns<AbortEdgeDrainResponse> = {
 };
 
 function createBaseEdgeDrain(): EdgeDrain {
-  return { edgeId: "", startTime: undefined, connectionCount: 0 };
+  return {
+    edgeId: "",
+    startTime: undefined,
+    connectionCount: 0,
+    state: 0,
+    startConnectionCount: 0,
+    toldCount: 0,
+    ratePerSecond: 0,
+    stopping: false,
+  };
 }
 
 export const EdgeDrain: MessageFns<EdgeDrain> = {
@@ -1072,6 +1137,21 @@ export const EdgeDrain: MessageFns<EdgeDrain> = {
     }
     if (message.connectionCount !== 0) {
       writer.uint32(24).int32(message.connectionCount);
+    }
+    if (message.state !== 0) {
+      writer.uint32(32).int32(message.state);
+    }
+    if (message.startConnectionCount !== 0) {
+      writer.uint32(40).int32(message.startConnectionCount);
+    }
+    if (message.toldCount !== 0) {
+      writer.uint32(48).int32(message.toldCount);
+    }
+    if (message.ratePerSecond !== 0) {
+      writer.uint32(57).double(message.ratePerSecond);
+    }
+    if (message.stopping !== false) {
+      writer.uint32(64).bool(message.stopping);
     }
     return writer;
   },
@@ -1113,6 +1193,46 @@ export const EdgeDrain: MessageFns<EdgeDrain> = {
             message.connectionCount = reader.int32();
             continue;
           }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.state = reader.int32() as any;
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.startConnectionCount = reader.int32();
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.toldCount = reader.int32();
+            continue;
+          }
+          case 7: {
+            if (tag !== 57) {
+              break;
+            }
+
+            message.ratePerSecond = reader.double();
+            continue;
+          }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.stopping = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1135,6 +1255,11 @@ export const EdgeDrain: MessageFns<EdgeDrain> = {
       ? Timestamp.fromPartial(object.startTime)
       : undefined;
     message.connectionCount = object.connectionCount ?? 0;
+    message.state = object.state ?? 0;
+    message.startConnectionCount = object.startConnectionCount ?? 0;
+    message.toldCount = object.toldCount ?? 0;
+    message.ratePerSecond = object.ratePerSecond ?? 0;
+    message.stopping = object.stopping ?? false;
     return message;
   },
 };
@@ -1959,7 +2084,13 @@ export const OperationsServiceDefinition = {
       responseStream: false,
       options: {},
     },
-    /** Starts to send an edge's devices elsewhere. Answered UNIMPLEMENTED in this version. */
+    /**
+     * Starts to send an edge's devices elsewhere, evenly, or changes the pace of the drain that runs.
+     *
+     * The edge reports not ready and goes on as before until its balancer has had time to notice; then it takes no new devices, asks those it has
+     * to leave one after the other, and closes who stays. Its process goes on, drained, until it is stopped. Safe to repeat.
+     * EDGE_UNKNOWN when no edge of that id holds a lease, EDGE_UNREACHABLE when it does not answer the router.
+     */
     drainEdge: {
       name: "DrainEdge",
       requestType: DrainEdgeRequest as typeof DrainEdgeRequest,
@@ -1968,7 +2099,7 @@ export const OperationsServiceDefinition = {
       responseStream: false,
       options: {},
     },
-    /** Says how far a drain has got. Answered UNIMPLEMENTED in this version. */
+    /** Says how far a drain has got; state SERVING when the edge does not drain. Fails as DrainEdge does. */
     getEdgeDrain: {
       name: "GetEdgeDrain",
       requestType: GetEdgeDrainRequest as typeof GetEdgeDrainRequest,
@@ -1977,7 +2108,11 @@ export const OperationsServiceDefinition = {
       responseStream: false,
       options: {},
     },
-    /** Ends a drain; the devices that are still there stay. Answered UNIMPLEMENTED in this version. */
+    /**
+     * Ends a drain; the devices that are still there stay, also those that have been asked to leave and would. The edge takes new ones again.
+     *
+     * DRAIN_FINAL when the drain is over (state GONE) or the edge's process is being stopped. Safe to repeat; fails as DrainEdge does otherwise.
+     */
     abortEdgeDrain: {
       name: "AbortEdgeDrain",
       requestType: AbortEdgeDrainRequest as typeof AbortEdgeDrainRequest,
@@ -2047,14 +2182,24 @@ export interface OperationsServiceImplementation<CallContextExt = {}> {
     request: DisconnectDeviceRequest,
     context: CallContext & CallContextExt,
   ): Promise<DeepPartial<DisconnectDeviceResponse>>;
-  /** Starts to send an edge's devices elsewhere. Answered UNIMPLEMENTED in this version. */
+  /**
+   * Starts to send an edge's devices elsewhere, evenly, or changes the pace of the drain that runs.
+   *
+   * The edge reports not ready and goes on as before until its balancer has had time to notice; then it takes no new devices, asks those it has
+   * to leave one after the other, and closes who stays. Its process goes on, drained, until it is stopped. Safe to repeat.
+   * EDGE_UNKNOWN when no edge of that id holds a lease, EDGE_UNREACHABLE when it does not answer the router.
+   */
   drainEdge(request: DrainEdgeRequest, context: CallContext & CallContextExt): Promise<DeepPartial<DrainEdgeResponse>>;
-  /** Says how far a drain has got. Answered UNIMPLEMENTED in this version. */
+  /** Says how far a drain has got; state SERVING when the edge does not drain. Fails as DrainEdge does. */
   getEdgeDrain(
     request: GetEdgeDrainRequest,
     context: CallContext & CallContextExt,
   ): Promise<DeepPartial<GetEdgeDrainResponse>>;
-  /** Ends a drain; the devices that are still there stay. Answered UNIMPLEMENTED in this version. */
+  /**
+   * Ends a drain; the devices that are still there stay, also those that have been asked to leave and would. The edge takes new ones again.
+   *
+   * DRAIN_FINAL when the drain is over (state GONE) or the edge's process is being stopped. Safe to repeat; fails as DrainEdge does otherwise.
+   */
   abortEdgeDrain(
     request: AbortEdgeDrainRequest,
     context: CallContext & CallContextExt,
@@ -2103,14 +2248,24 @@ export interface OperationsServiceClient<CallOptionsExt = {}> {
     request: DeepPartial<DisconnectDeviceRequest>,
     options?: CallOptions & CallOptionsExt,
   ): Promise<DisconnectDeviceResponse>;
-  /** Starts to send an edge's devices elsewhere. Answered UNIMPLEMENTED in this version. */
+  /**
+   * Starts to send an edge's devices elsewhere, evenly, or changes the pace of the drain that runs.
+   *
+   * The edge reports not ready and goes on as before until its balancer has had time to notice; then it takes no new devices, asks those it has
+   * to leave one after the other, and closes who stays. Its process goes on, drained, until it is stopped. Safe to repeat.
+   * EDGE_UNKNOWN when no edge of that id holds a lease, EDGE_UNREACHABLE when it does not answer the router.
+   */
   drainEdge(request: DeepPartial<DrainEdgeRequest>, options?: CallOptions & CallOptionsExt): Promise<DrainEdgeResponse>;
-  /** Says how far a drain has got. Answered UNIMPLEMENTED in this version. */
+  /** Says how far a drain has got; state SERVING when the edge does not drain. Fails as DrainEdge does. */
   getEdgeDrain(
     request: DeepPartial<GetEdgeDrainRequest>,
     options?: CallOptions & CallOptionsExt,
   ): Promise<GetEdgeDrainResponse>;
-  /** Ends a drain; the devices that are still there stay. Answered UNIMPLEMENTED in this version. */
+  /**
+   * Ends a drain; the devices that are still there stay, also those that have been asked to leave and would. The edge takes new ones again.
+   *
+   * DRAIN_FINAL when the drain is over (state GONE) or the edge's process is being stopped. Safe to repeat; fails as DrainEdge does otherwise.
+   */
   abortEdgeDrain(
     request: DeepPartial<AbortEdgeDrainRequest>,
     options?: CallOptions & CallOptionsExt,

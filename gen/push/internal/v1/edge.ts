@@ -9,6 +9,7 @@ import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
 import type { CallContext, CallOptions } from "nice-grpc-common";
 import { Duration } from "../../../google/protobuf/duration.ts";
 import { ConfirmLevel, MessageClass, Priority, Signature } from "../../v1/message.ts";
+import { EdgeDrain } from "../../v1/operations.ts";
 
 export const protobufPackage = "push.internal.v1";
 
@@ -50,7 +51,7 @@ export const OutcomeKind = {
   NOT_CONNECTED: 5,
   /** CLOSED_UNACKNOWLEDGED - Written, and the connection ended before the device answered. */
   CLOSED_UNACKNOWLEDGED: 6,
-  /** RATE_LIMITED - The device's rate is used up. Not sent in this version. */
+  /** RATE_LIMITED - The device's rate is used up. Not for HIGH and recovery. */
   RATE_LIMITED: 7,
   /** SLOW_CONSUMER - The session's outbox or its list of unanswered messages is full. */
   SLOW_CONSUMER: 8,
@@ -270,20 +271,26 @@ export interface CloseSessionAnswer {
   result: CloseSessionResult;
 }
 
-/** What to do with a drain. */
+/** What to do with a drain. Neither start nor abort: only show it. */
 export interface DrainRequest {
-  /** How long it shall take. Unset: the edge's own setting. */
+  /** Over this the sessions still to be asked are spread. Up to 24h. Unset, and no rate: the edge's own setting. */
   duration:
     | Duration
     | undefined;
-  /** End it instead. */
+  /** End it. */
   abort: boolean;
+  /** Start it, or change the pace of the one that runs. */
+  start: boolean;
+  /** So many sessions are asked to leave a second, instead of a duration. 0.1 to 100,000. 0: unset. */
+  ratePerSecond: number;
 }
 
 /** How far a drain has got. */
 export interface DrainResponse {
   /** Connections still there. */
   connectionCount: number;
+  /** The drain. */
+  drain: EdgeDrain | undefined;
 }
 
 /** Asks which edge this is. */
@@ -1399,7 +1406,7 @@ export const CloseSessionAnswer: MessageFns<CloseSessionAnswer> = {
 };
 
 function createBaseDrainRequest(): DrainRequest {
-  return { duration: undefined, abort: false };
+  return { duration: undefined, abort: false, start: false, ratePerSecond: 0 };
 }
 
 export const DrainRequest: MessageFns<DrainRequest> = {
@@ -1409,6 +1416,12 @@ export const DrainRequest: MessageFns<DrainRequest> = {
     }
     if (message.abort !== false) {
       writer.uint32(16).bool(message.abort);
+    }
+    if (message.start !== false) {
+      writer.uint32(24).bool(message.start);
+    }
+    if (message.ratePerSecond !== 0) {
+      writer.uint32(33).double(message.ratePerSecond);
     }
     return writer;
   },
@@ -1442,6 +1455,22 @@ export const DrainRequest: MessageFns<DrainRequest> = {
             message.abort = reader.bool();
             continue;
           }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.start = reader.bool();
+            continue;
+          }
+          case 4: {
+            if (tag !== 33) {
+              break;
+            }
+
+            message.ratePerSecond = reader.double();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1463,18 +1492,23 @@ export const DrainRequest: MessageFns<DrainRequest> = {
       ? Duration.fromPartial(object.duration)
       : undefined;
     message.abort = object.abort ?? false;
+    message.start = object.start ?? false;
+    message.ratePerSecond = object.ratePerSecond ?? 0;
     return message;
   },
 };
 
 function createBaseDrainResponse(): DrainResponse {
-  return { connectionCount: 0 };
+  return { connectionCount: 0, drain: undefined };
 }
 
 export const DrainResponse: MessageFns<DrainResponse> = {
   encode(message: DrainResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.connectionCount !== 0) {
       writer.uint32(8).int32(message.connectionCount);
+    }
+    if (message.drain !== undefined) {
+      EdgeDrain.encode(message.drain, writer.uint32(18).fork()).join();
     }
     return writer;
   },
@@ -1500,6 +1534,14 @@ export const DrainResponse: MessageFns<DrainResponse> = {
             message.connectionCount = reader.int32();
             continue;
           }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.drain = EdgeDrain.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1518,6 +1560,9 @@ export const DrainResponse: MessageFns<DrainResponse> = {
   fromPartial(object: DeepPartial<DrainResponse>): DrainResponse {
     const message = createBaseDrainResponse();
     message.connectionCount = object.connectionCount ?? 0;
+    message.drain = (object.drain !== undefined && object.drain !== null)
+      ? EdgeDrain.fromPartial(object.drain)
+      : undefined;
     return message;
   },
 };
@@ -1655,7 +1700,11 @@ export const EdgeServiceDefinition = {
       responseStream: true,
       options: {},
     },
-    /** Starts, shows or ends a drain. Answered UNIMPLEMENTED in this version. */
+    /**
+     * Starts, shows or ends a drain, as the operators' calls of `push.v1.OperationsService` say.
+     *
+     * The caller names the edge it means in metadata `edge-id`, as for Deliver. Safe to repeat. DRAIN_FINAL when there is nothing left to end.
+     */
     drain: {
       name: "Drain",
       requestType: DrainRequest as typeof DrainRequest,
@@ -1690,7 +1739,11 @@ export interface EdgeServiceImplementation<CallContextExt = {}> {
     request: AsyncIterable<DeliverRequest>,
     context: CallContext & CallContextExt,
   ): ServerStreamingMethodResult<DeepPartial<DeliverResponse>>;
-  /** Starts, shows or ends a drain. Answered UNIMPLEMENTED in this version. */
+  /**
+   * Starts, shows or ends a drain, as the operators' calls of `push.v1.OperationsService` say.
+   *
+   * The caller names the edge it means in metadata `edge-id`, as for Deliver. Safe to repeat. DRAIN_FINAL when there is nothing left to end.
+   */
   drain(request: DrainRequest, context: CallContext & CallContextExt): Promise<DeepPartial<DrainResponse>>;
   /** Says which edge this process is. */
   probe(request: ProbeRequest, context: CallContext & CallContextExt): Promise<DeepPartial<ProbeResponse>>;
@@ -1710,7 +1763,11 @@ export interface EdgeServiceClient<CallOptionsExt = {}> {
     request: AsyncIterable<DeepPartial<DeliverRequest>>,
     options?: CallOptions & CallOptionsExt,
   ): AsyncIterable<DeliverResponse>;
-  /** Starts, shows or ends a drain. Answered UNIMPLEMENTED in this version. */
+  /**
+   * Starts, shows or ends a drain, as the operators' calls of `push.v1.OperationsService` say.
+   *
+   * The caller names the edge it means in metadata `edge-id`, as for Deliver. Safe to repeat. DRAIN_FINAL when there is nothing left to end.
+   */
   drain(request: DeepPartial<DrainRequest>, options?: CallOptions & CallOptionsExt): Promise<DrainResponse>;
   /** Says which edge this process is. */
   probe(request: DeepPartial<ProbeRequest>, options?: CallOptions & CallOptionsExt): Promise<ProbeResponse>;
