@@ -164,12 +164,14 @@ describe('tokens', () => {
     expect(await certificateless(grpc, address, 'anna').unary()).toBe('PERMISSION_DENIED PERMISSION_MISSING')
     expect(await certificateless(grpc, address).serverStream()).toBe('UNAUTHENTICATED UNAUTHENTICATED')
     expect(await certificateless(grpc, address, 'old').serverStream()).toBe('UNAUTHENTICATED UNAUTHENTICATED')
+    expect(await certificateless(grpc, address, 'token-of-nobody').serverStream()).toBe('UNAUTHENTICATED UNAUTHENTICATED')
     expect(await certificateless(grpc, address, 'away').serverStream()).toBe('UNAVAILABLE KEYS_UNAVAILABLE')
     const edge = await folder.open('edge', ['role:edge', 'edge:a'])
     expect(await clientWith(grpc, address, edge).unary()).toBe('OK')
     expect(await clientWith(grpc, address, edge).unary({ authorization: 'Basic eA==' })).toBe('UNAUTHENTICATED UNAUTHENTICATED')
     expect(await clientWith(grpc, address, edge, 'anna').unary()).toBe('PERMISSION_DENIED PERMISSION_MISSING')
     expect(seen[0]).toMatchObject({ principal: 'anna', roles: ['operator'], edgeNames: [], shown: 'token' })
+    expect(JSON.stringify(grpc.log.entries)).not.toContain('token-of-nobody')
   })
 
   test('a caller without any certificate is known by its token, and without a token it gets no further than health', async ({

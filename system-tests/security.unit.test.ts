@@ -24,6 +24,7 @@ import { freePorts } from './servers/ports.ts'
 const policy = `
 principals:
   billing: { publish: { classes: [USER], devices: ["tv-*"] } }
+  fanner: { publish: { classes: [USER], accounts: ["*"], fan_out_max: 1 } }
   anna: { operations: [edges.read, messages.read] }
 `
 
@@ -165,6 +166,26 @@ test('a publisher reaches its device through the whole plane, may not go beyond 
   ).toMatchObject({
     reason: 'MESSAGE_UNKNOWN',
   })
+})
+
+test('a message to an account with more devices than its publisher may reach at once is refused', async () => {
+  const family = ['tv-2', 'tv-3'].map((id) =>
+    connectDevice({
+      url: `ws://${edge.fact('device_address')}/v1/connect`,
+      token: `dev:${id}/family`,
+      onMessage: () => undefined,
+    }),
+  )
+  onTestFinished(() => Promise.all(family.map((one) => one.close({ graceMs: 0 }))).then(() => undefined))
+  const fanner = connect('router', await tls.open('fanner', ['role:publisher', 'principal:fanner']))
+  const publish = () =>
+    fanner.client(PublishServiceDefinition).publish({ message: { target: { $case: 'accountId', value: 'family' } } }, bound)
+  // Until both have logged in there is nothing to refuse.
+  await vi.waitFor(
+    async () =>
+      expect(await failureOf(publish())).toMatchObject({ status: Status.RESOURCE_EXHAUSTED, reason: 'TOO_MANY_TARGETS' }),
+    { timeout: 60_000, interval: 200 },
+  )
 })
 
 test('no service speaks to whoever has no certificate of the plane', async () => {
