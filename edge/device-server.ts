@@ -349,7 +349,10 @@ export async function serveDevices(options: DeviceServerOptions): Promise<Device
       note(refusal.reason, refusal.status, socket)
       if (!socket.destroyed) writeRefusal(socket, refusal)
     },
-    counted: () => listener?.check(),
+    counted() {
+      metrics.connections.set(door.size)
+      listener?.check()
+    },
   })
   server.on('drop', () => metrics.refusals.inc({ reason: 'full' }))
 

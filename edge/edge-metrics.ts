@@ -44,6 +44,7 @@ export function createEdgeMetrics(metrics: Metrics) {
     proxyHeaders: metrics.counter('push_edge_proxy_headers_total', 'PROXY headers of trusted addresses, by what they were', [
       'result',
     ]),
+    connections: metrics.gauge('push_edge_connections', 'Connections at the device port, of every kind'),
     waiting: metrics.gauge('push_edge_waiting_connections', 'Connections that have not shown yet what they are'),
     acceptErrors: metrics.counter('push_edge_accept_errors_total', 'Connections that the system could not hand over'),
     listenerOpen: metrics.gauge('push_edge_listener_open', '0 while the device port is closed because the edge is nearly full'),

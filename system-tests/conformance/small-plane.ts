@@ -17,7 +17,8 @@ export interface SmallPlane {
 
 const entryOf = (path: string) => fileURLToPath(new URL(path, import.meta.url))
 
-export async function startSmallPlane(): Promise<SmallPlane> {
+/** `edgeEnv`: settings of the edge beside those that every plane needs. */
+export async function startSmallPlane(edgeEnv: Readonly<Record<string, string>> = {}): Promise<SmallPlane> {
   const folder = await mkdtemp(join(tmpdir(), 'pushplane-conformance-'))
   const [registryPort, routerPort, edgePort, devicePort] = await freePorts(4)
   const at = (port: number | undefined) => `127.0.0.1:${port}`
@@ -58,6 +59,7 @@ export async function startSmallPlane(): Promise<SmallPlane> {
       EDGE_ROUTER_ADDRESSES: addresses.router,
       EDGE_METRICS_ADDRESS: '127.0.0.1:0',
       EDGE_AUTH: 'dev',
+      ...edgeEnv,
     },
   })
   const services = [registry, router, edge]
