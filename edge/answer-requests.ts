@@ -1,7 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Clock } from '../service-kit/clock.ts'
 import { createTokenBucket, type TokenBucket, type TokenRate } from '../service-kit/token-bucket.ts'
-import type { Identity } from './auth/identity.ts'
+import type { DeviceJudge } from './auth/device-judge.ts'
 import { answerPreflight, originOf } from './cross-origin.ts'
 import type { EdgeMetrics } from './edge-metrics.ts'
 import { FrameLimits } from './frame-limits.ts'
@@ -25,7 +25,7 @@ export const ratedDevicesMax = 65_536
 
 export interface AnswerRequestsOptions {
   readonly allowedOrigins: readonly string[]
-  readonly identity: Identity
+  readonly judge: DeviceJudge
   /** Largest body. */
   readonly bodyLimitBytes: number
   /** Why the request is not looked at; undefined when it is. */
@@ -49,7 +49,7 @@ export type AnswerRequests = (request: IncomingMessage, response: ServerResponse
 
 /** All answers of one request are taken, or none: a body with something wrong in it changes nothing. */
 export function createAnswerRequests(options: AnswerRequestsOptions): AnswerRequests {
-  const { identity, retryAfter, clock, metrics } = options
+  const { judge, retryAfter, clock, metrics } = options
   const rates = new Map<string, { readonly requests: TokenBucket; readonly frames: FrameLimits }>()
   let inFlight = 0
 
@@ -91,12 +91,11 @@ export function createAnswerRequests(options: AnswerRequestsOptions): AnswerRequ
     }
     const closed = options.shut(request)
     if (closed !== undefined) return refuse(closed, 'OVERLOADED')
-    const credential = bearerOf(request.headers.authorization)
-    if (credential === undefined) {
+    const verdict = await judge(request.socket, bearerOf(request.headers.authorization))
+    if (verdict === undefined) {
       const message = 'a bearer credential is required, in the header Authorization'
       return refuse(unauthenticated('unauthenticated', message), 'UNAUTHENTICATED')
     }
-    const verdict = await identity.authenticate(credential)
     if (!verdict.ok) {
       const { refusal } = disbelief(verdict, retryAfter)
       return refuse(refusal, verdict.verdict === 'unavailable' ? 'OVERLOADED' : 'UNAUTHENTICATED')

@@ -83,6 +83,24 @@ test('an issuer of tokens is named with all that makes its tokens ours, and is a
   expect(config.jwtAlgorithms).toEqual(['EdDSA', 'ES256'])
 })
 
+test('the device port has certificate and key, or neither; client certificates need both, and where there is TLS others may come', () => {
+  const pair = { EDGE_DEVICE_TLS_CERT_FILE: 'a.crt', EDGE_DEVICE_TLS_KEY_FILE: 'a.key' }
+  const jwt = { EDGE_AUTH: 'jwt-hs256', EDGE_JWT_SECRET: 'x'.repeat(32) }
+  expect(problemsOf(pair)).toEqual([])
+  expect(problemsOf({ EDGE_DEVICE_TLS_CERT_FILE: 'a.crt' })).toEqual([expect.stringContaining('one is missing')])
+  expect(problemsOf({ EDGE_DEVICE_TLS_KEY_FILE: 'a.key' })).toEqual([expect.stringContaining('one is missing')])
+  expect(problemsOf({ EDGE_DEVICE_CLIENT_CA_FILE: 'ca.crt' })).toEqual([expect.stringContaining('over TLS alone')])
+  expect(problemsOf({ ...pair, EDGE_AUTH: 'client-certificate' })).toEqual([
+    expect.stringContaining('EDGE_DEVICE_CLIENT_CA_FILE'),
+  ])
+  expect(problemsOf({ ...pair, EDGE_AUTH: 'client-certificate', EDGE_DEVICE_CLIENT_CA_FILE: 'ca.crt' })).toEqual([])
+  expect(problemsOf({ ...pair, ...jwt, EDGE_DEVICE_LISTEN_ADDRESS: '0.0.0.0:7480' })).toEqual([])
+  expect(problemsOf({ ...jwt, EDGE_DEVICE_LISTEN_ADDRESS: '0.0.0.0:7480' })).toHaveLength(1)
+  expect(problemsOf({ ...pair, EDGE_DEVICE_LISTEN_ADDRESS: '0.0.0.0:7480' })).toEqual([
+    expect.stringContaining('EDGE_AUTH is "dev"'),
+  ])
+})
+
 test('an identity module has to be named', () => {
   expect(problemsOf({ EDGE_AUTH: 'module' })).toEqual([expect.stringContaining('EDGE_AUTH_MODULE')])
 })

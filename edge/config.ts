@@ -267,7 +267,10 @@ export const edgeConfig = defineConfig(
             EDGE_REGISTRY_ADDRESSES: config.registryAddresses,
             EDGE_ROUTER_ADDRESSES: config.routerAddresses,
           },
-          plain: { EDGE_DEVICE_LISTEN_ADDRESS: config.deviceListenAddress, EDGE_METRICS_ADDRESS: config.metricsAddress },
+          plain: {
+            EDGE_METRICS_ADDRESS: config.metricsAddress,
+            ...(config.deviceTlsCertFile === undefined && { EDGE_DEVICE_LISTEN_ADDRESS: config.deviceListenAddress }),
+          },
         },
         config,
       ),

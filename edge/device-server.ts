@@ -1,5 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { createServer, STATUS_CODES } from 'node:http'
+import { createServer as createTlsServer } from 'node:https'
 import type { Duplex } from 'node:stream'
 import type { Clock } from '../service-kit/clock.ts'
 import type { Log } from '../service-kit/log.ts'
@@ -12,8 +13,11 @@ import type { PortLimits } from './admission/port-limits.ts'
 import { looksLikeProxyHeader } from './admission/proxy-protocol.ts'
 import { createRefusalLog } from './admission/refusal-log.ts'
 import { answersPath, createAnswerRequests } from './answer-requests.ts'
+import type { CertificateRules } from './auth/client-certificate.ts'
+import { createDeviceJudge } from './auth/device-judge.ts'
 import type { Identity, IdentityVerdict } from './auth/identity.ts'
 import { type CloseKind, closeKinds, closeReason } from './close-codes.ts'
+import type { DeviceTls } from './device-tls.ts'
 import type { EdgeMetrics } from './edge-metrics.ts'
 import { createEventRequests, eventsPath, type StreamedDevice } from './event-requests.ts'
 import type { FrameCodec } from './frame-codec.ts'
@@ -42,6 +46,10 @@ export interface DeviceServerOptions {
   readonly address: string
   readonly allowedOrigins: readonly string[]
   readonly identity: Identity
+  /** Undefined: devices connect in plain text. */
+  readonly tls?: DeviceTls | undefined
+  /** How client certificates name devices. */
+  readonly certificates?: CertificateRules | undefined
   /** What bounds the port, now; `limitsChanged` says that it has changed. */
   readonly limits: () => PortLimits
   readonly frameLimitBytes: number
@@ -107,7 +115,9 @@ const requestCheckMs = 2_000
 
 /** Opens the port. Throws PortTakenError when it is in use. */
 export async function serveDevices(options: DeviceServerOptions): Promise<DeviceServer> {
-  const { identity, gate, limits, clock, random, log, metrics, retryAfter } = options
+  const { tls, gate, limits, clock, random, log, metrics, retryAfter } = options
+  const certificates = tls?.asksClients ? options.certificates : undefined
+  const judge = createDeviceJudge({ identity: options.identity, certificates, clock, metrics })
   const webSockets = createWebSocketServer(options.frameLimitBytes)
   const shared = { metrics, log, clock, random }
   const admission = createAdmission({ limits, retryAfter, clock, random, metrics })
@@ -182,13 +192,13 @@ export async function serveDevices(options: DeviceServerOptions): Promise<Device
       }
       return tell(request, socket, head, asked.codec, closed, closeKinds.tryAgainLater, goaway)
     }
-    if (credential === undefined)
+    const verdict = await judge(socket, credential)
+    if (verdict === undefined)
       return refuse(request, socket, unauthenticated('unauthenticated', 'a bearer credential is required'))
-    const verdict = await identity.authenticate(credential)
     if (verdict.ok) visit?.authenticated()
     else {
       const { refusal, kind } = disbelief(verdict, retryAfter)
-      if (credential.from === 'header') return refuse(request, socket, refusal)
+      if (credential?.from !== 'subprotocol') return refuse(request, socket, refusal)
       const reason = verdict.verdict === 'unavailable' ? 'OVERLOADED' : 'UNAUTHENTICATED'
       return tell(request, socket, head, asked.codec, refusal, kind, { type: 'error', reason, message: verdict.detail })
     }
@@ -212,16 +222,20 @@ export async function serveDevices(options: DeviceServerOptions): Promise<Device
     })
   }
 
-  const admitted = ({ carrier, acknowledges, identified: { deviceId, accountId, expiresAtMs } }: StreamedDevice) => {
+  /** On the monotonic clock. */
+  const momentOf = (timeMs: number | undefined) =>
+    timeMs === undefined ? Number.POSITIVE_INFINITY : clock.monotonic() + Math.max(0, timeMs - clock.now())
+
+  const admitted = ({ carrier, acknowledges, identified }: StreamedDevice) => {
+    const { deviceId, accountId } = identified
     options.admit({
       carrier,
       // Cut from a header, they would keep the whole of it alive for as long as the session lasts.
       deviceId: copied(deviceId),
       accountId: accountId === undefined ? '' : copied(accountId),
       acknowledges,
-      credentialEndsAtMax: Number.POSITIVE_INFINITY,
-      credentialEndsAt:
-        expiresAtMs === undefined ? Number.POSITIVE_INFINITY : clock.monotonic() + Math.max(0, expiresAtMs - clock.now()),
+      credentialEndsAt: momentOf(identified.expiresAtMs),
+      credentialEndsAtMax: momentOf(identified.certificateEndsAtMs),
     })
   }
 
@@ -239,7 +253,7 @@ export async function serveDevices(options: DeviceServerOptions): Promise<Device
 
   const requestsShared = {
     allowedOrigins: options.allowedOrigins,
-    identity,
+    judge,
     retryAfter: options.retryAfter,
     authenticated: ({ socket }: IncomingMessage) => door.visitOf(socket)?.authenticated(),
     note: (reason: RefusalReason, answer: number, { socket, method }: IncomingMessage) => note(reason, answer, socket, method),
@@ -315,15 +329,21 @@ export async function serveDevices(options: DeviceServerOptions): Promise<Device
     writeRefusal(socket, { status, reason, message: STATUS_CODES[status] ?? 'error' })
   }
 
-  const server = createServer(
-    {
-      maxHeaderSize: headerLimitBytes,
-      connectionsCheckingInterval: requestCheckMs,
-      keepAliveTimeout: keepAliveTimeoutMs,
-      noDelay: true,
-    },
-    onRequest,
-  )
+  const http = {
+    maxHeaderSize: headerLimitBytes,
+    connectionsCheckingInterval: requestCheckMs,
+    keepAliveTimeout: keepAliveTimeoutMs,
+    noDelay: true,
+  }
+  const server = tls === undefined ? createServer(http, onRequest) : secureServer(tls)
+
+  function secureServer({ context, asksClients, onChange }: DeviceTls) {
+    // A certificate that does not hold is judged with the request, so that its device is told what is wrong.
+    const secure = createTlsServer({ ...http, ...context, requestCert: asksClients, rejectUnauthorized: false }, onRequest)
+    secure.on('tlsClientError', () => metrics.tlsFailures.inc())
+    onChange((changed) => secure.setSecureContext(changed))
+    return secure
+  }
   const takeLimits = () => {
     const { connectionLimit, handshakeTimeoutMs } = limits()
     server.maxConnections = connectionLimit + connectionHeadroom

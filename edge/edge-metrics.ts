@@ -110,6 +110,10 @@ export function createEdgeMetrics(metrics: Metrics) {
     identityVerdicts: metrics.counter('push_edge_identity_verdicts_total', 'Credentials that were judged, by the verdict', [
       'verdict',
     ]),
+    certificates: metrics.counter('push_edge_client_certificates_total', 'Client certificates that were judged, by the verdict', [
+      'verdict',
+    ]),
+    tlsFailures: metrics.counter('push_edge_tls_failures_total', 'Connections whose TLS handshake failed'),
     jwksFetches: metrics.counter('push_edge_jwks_fetches_total', "Fetches of the token issuer's keys, by how they ended", [
       'result',
     ]),

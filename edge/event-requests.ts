@@ -1,5 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import type { Identity, IdentityVerdict } from './auth/identity.ts'
+import type { DeviceJudge } from './auth/device-judge.ts'
+import type { IdentityVerdict } from './auth/identity.ts'
 import { type CloseKind, closeKinds } from './close-codes.ts'
 import { answerPreflight, originOf } from './cross-origin.ts'
 import type { ControlFrame } from './frames.ts'
@@ -22,7 +23,7 @@ export interface StreamedDevice {
 
 export interface EventRequestsOptions {
   readonly allowedOrigins: readonly string[]
-  readonly identity: Identity
+  readonly judge: DeviceJudge
   /** Why nobody can be let in now; undefined when one can. */
   readonly shut: (request: IncomingMessage) => Refusal | undefined
   /** The credential of this request holds. */
@@ -45,7 +46,7 @@ export type EventRequests = (request: IncomingMessage, response: ServerResponse)
  * send. `Last-Event-ID` answers nothing: that an event was seen does not mean that its message was handled. It only tells who was sent away for good.
  */
 export function createEventRequests(options: EventRequestsOptions): EventRequests {
-  const { identity, retryAfter, shared } = options
+  const { judge, retryAfter, shared } = options
 
   return async (request, response) => {
     const cors = originOf(request, options.allowedOrigins)
@@ -91,12 +92,11 @@ export function createEventRequests(options: EventRequestsOptions): EventRequest
       const reason = closed.reason === 'draining' ? 'drain' : 'overload'
       return putOff(closed.reason, { type: 'goaway', reason, reconnect_after_ms: retryMs }, retryMs)
     }
-    const credential = bearerOf(request.headers.authorization)
-    if (credential === undefined) {
+    const verdict = await judge(request.socket, bearerOf(request.headers.authorization))
+    if (verdict === undefined) {
       const message = 'a bearer credential is required, in the header Authorization'
       return disbelieve(unauthenticated('unauthenticated', message), closeKinds.authenticationFailed)
     }
-    const verdict = await identity.authenticate(credential)
     if (verdict.ok) options.authenticated(request)
     if (response.destroyed) return // gone meanwhile
     if (verdict.ok) {

@@ -20,6 +20,7 @@ import { closeKinds } from './close-codes.ts'
 import { type EdgeConfig, originsOf } from './config.ts'
 import { createEdgeService } from './deliver.ts'
 import { serveDevices } from './device-server.ts'
+import { openDeviceTls } from './device-tls.ts'
 import { createDrain, type Drain } from './drain.ts'
 import { slotLeadMs } from './drain-machine.ts'
 import { createEdgeMetrics } from './edge-metrics.ts'
@@ -141,7 +142,8 @@ export async function startEdge(context: EdgeContext): Promise<RunningEdge> {
     wheel,
     liveness,
     sessions,
-    identity,
+    // A certificate cannot be replaced while its connection lasts.
+    identity: config.auth === 'client-certificate' ? undefined : identity,
     finalAnswers: new FinalAnswers(clock),
     awaitedResults: new AwaitedResults(edgeMetrics),
     outboxBudget: { usedBytes: 0, limitBytes: config.outboxTotalBytes },
@@ -248,10 +250,14 @@ export async function startEdge(context: EdgeContext): Promise<RunningEdge> {
   let limits = portLimits(settings.current)
   showLimits(settings.current, edgeMetrics)
   const factory = createSessionFactory({ host, registration, log })
+  const deviceTls = openDeviceTls({ ...context, config })
+  closers.add('certificate of the device port', () => deviceTls?.close())
   const devices = await serveDevices({
     address: config.deviceListenAddress,
     allowedOrigins: originsOf(config),
     identity,
+    tls: deviceTls,
+    certificates: { devicePrefix: config.certificateDevicePrefix, accountPrefix: config.certificateAccountPrefix },
     limits: () => limits,
     frameLimitBytes: clientFrameLimitBytes,
     gate: { sessionCount: () => sessions.size, backlogged: () => registration.full },

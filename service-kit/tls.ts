@@ -158,16 +158,7 @@ function checkMaterial(
   check: TlsOptions['check'],
   nowMs: number,
 ): TlsMaterial {
-  const chain = readCertificates(contents.certificate, files.certificate)
-  const [leaf] = chain
-  if (leaf === undefined) throw wrong(files.certificate, 'which holds no certificate')
-  const key = readKey(contents.key, files.key)
-  if (!leaf.checkPrivateKey(key)) throw wrong(files.key, `which does not belong to the certificate in ${files.certificate.path}`)
-  const validFromMs = leaf.validFromDate.getTime()
-  const expireTimeMs = leaf.validToDate.getTime()
-  if (expireTimeMs <= nowMs) throw wrong(files.certificate, `whose certificate expired at ${leaf.validToDate.toISOString()}`)
-  if (validFromMs > nowMs)
-    throw wrong(files.certificate, `whose certificate is not valid before ${leaf.validFromDate.toISOString()}`)
+  const { leaf, validFromMs, expireTimeMs } = checkCertificate(files, contents, nowMs)
   if (readCertificates(contents.authorities, files.authorities).length === 0)
     throw wrong(files.authorities, 'which holds no certificate')
   const identity = identityOfAltName(leaf.subjectAltName)
@@ -179,6 +170,29 @@ function checkMaterial(
     throw wrong(files.certificate, `which cannot be used with its key (${cause instanceof Error ? cause.message : 'unknown'})`)
   }
   return { ...contents, identity, validFromMs, expireTimeMs, expireTime: leaf.validToDate.toISOString() }
+}
+
+/** The certificate at the head of a chain. Throws StartError when it does not hold now, or not with that key. */
+export function checkCertificate(
+  files: { readonly certificate: NamedFile; readonly key: NamedFile },
+  contents: { readonly certificate: Buffer; readonly key: Buffer },
+  nowMs: number,
+): { readonly leaf: X509Certificate; readonly validFromMs: number; readonly expireTimeMs: number } {
+  const [leaf] = readCertificates(contents.certificate, files.certificate)
+  if (leaf === undefined) throw wrong(files.certificate, 'which holds no certificate')
+  const key = readKey(contents.key, files.key)
+  if (!leaf.checkPrivateKey(key)) throw wrong(files.key, `which does not belong to the certificate in ${files.certificate.path}`)
+  const validFromMs = leaf.validFromDate.getTime()
+  const expireTimeMs = leaf.validToDate.getTime()
+  if (expireTimeMs <= nowMs) throw wrong(files.certificate, `whose certificate expired at ${leaf.validToDate.toISOString()}`)
+  if (validFromMs > nowMs)
+    throw wrong(files.certificate, `whose certificate is not valid before ${leaf.validFromDate.toISOString()}`)
+  try {
+    createSecureContext({ cert: contents.certificate, key: contents.key })
+  } catch (cause) {
+    throw wrong(files.certificate, `which cannot be used with its key (${cause instanceof Error ? cause.message : 'unknown'})`)
+  }
+  return { leaf, validFromMs, expireTimeMs }
 }
 
 const pemCertificates = /-----BEGIN CERTIFICATE-----[^-]*-----END CERTIFICATE-----/g

@@ -21,9 +21,12 @@ export const publicKeyAlgorithms = [
 
 const claim = () => text({ pattern: { matches: /^[!-~]{1,128}$/, expected: '1 to 128 characters without spaces' } })
 
+const altName = () =>
+  text({ pattern: { matches: /^(URI|DNS|email):[!-~]{0,128}$/, expected: 'URI:, DNS: or email:, and up to 128 characters' } })
+
 /** How devices are identified. */
 export const identitySettings = {
-  auth: setting('EDGE_AUTH', oneOf(['dev', 'jwt-hs256', 'jwt-jwks', 'module']), {
+  auth: setting('EDGE_AUTH', oneOf(['dev', 'jwt-hs256', 'jwt-jwks', 'module', 'client-certificate']), {
     default: 'dev',
     doc: 'How devices are identified: docs/devices-identity.md. dev believes everybody and works on loopback only.',
   }),
@@ -34,6 +37,26 @@ export const identitySettings = {
   authModule: setting('EDGE_AUTH_MODULE', path(), {
     optional: true,
     doc: 'The JavaScript or TypeScript module that identifies devices, from the working directory. Required for module.',
+  }),
+  deviceTlsCertFile: setting('EDGE_DEVICE_TLS_CERT_FILE', path(), {
+    optional: true,
+    doc: 'Certificate chain (PEM) that the device port shows; with it devices connect over TLS. Read again when it changes, and at SIGHUP.',
+  }),
+  deviceTlsKeyFile: setting('EDGE_DEVICE_TLS_KEY_FILE', path(), {
+    optional: true,
+    doc: 'Private key (PEM, without passphrase) that belongs to the certificate of the device port.',
+  }),
+  deviceClientCaFile: setting('EDGE_DEVICE_CLIENT_CA_FILE', path(), {
+    optional: true,
+    doc: 'Certificates (PEM) of the authorities that certify devices; with it the device port asks for client certificates, and believes them.',
+  }),
+  certificateDevicePrefix: setting('EDGE_CLIENT_CERTIFICATE_DEVICE', altName(), {
+    default: 'URI:push:device:',
+    doc: "How the entry of a client certificate's subject alternative name begins that holds the device id: its kind, a colon, and what comes before the id.",
+  }),
+  certificateAccountPrefix: setting('EDGE_CLIENT_CERTIFICATE_ACCOUNT', altName(), {
+    default: 'URI:push:account:',
+    doc: 'The same for the account id. A certificate without such an entry is of no account.',
   }),
   jwtSecret: setting('EDGE_JWT_SECRET', text({ maxLength: 4_096 }), {
     optional: true,
@@ -93,6 +116,19 @@ export type IdentityConfig = ConfigOf<typeof identityConfig>
 export function identityProblems(
   config: IdentityConfig & { readonly deviceListenAddress: string; readonly insecure: boolean },
 ): string[] {
+  return [...tlsProblems(config), ...authProblems(config)]
+}
+
+function tlsProblems(config: IdentityConfig): string[] {
+  const { deviceTlsCertFile, deviceTlsKeyFile, deviceClientCaFile } = config
+  if ((deviceTlsCertFile === undefined) !== (deviceTlsKeyFile === undefined))
+    return ['EDGE_DEVICE_TLS_CERT_FILE and EDGE_DEVICE_TLS_KEY_FILE belong together; one is missing']
+  if (deviceClientCaFile !== undefined && deviceTlsCertFile === undefined)
+    return ['EDGE_DEVICE_CLIENT_CA_FILE is set without EDGE_DEVICE_TLS_CERT_FILE; client certificates are shown over TLS alone']
+  return []
+}
+
+function authProblems(config: IdentityConfig & { readonly deviceListenAddress: string; readonly insecure: boolean }): string[] {
   const missing = (name: string, value: string | undefined) =>
     value === undefined ? [`${name} is missing; EDGE_AUTH "${config.auth}" needs it`] : []
   switch (config.auth) {
@@ -119,6 +155,8 @@ export function identityProblems(
       ]
     case 'module':
       return missing('EDGE_AUTH_MODULE', config.authModule)
+    case 'client-certificate':
+      return missing('EDGE_DEVICE_CLIENT_CA_FILE', config.deviceClientCaFile)
   }
 }
 

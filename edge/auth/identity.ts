@@ -13,6 +13,8 @@ export type IdentityVerdict =
       readonly accountId: string | undefined
       /** When the credential expires, in ms since the epoch; undefined: never. */
       readonly expiresAtMs: number | undefined
+      /** No new credential keeps the session longer: its client certificate ends then. Set by the edge alone. */
+      readonly certificateEndsAtMs?: number
     }
   /** `invalid` and `expired` are about this credential; `unavailable`: nobody's can be judged now. The detail holds nothing of it. */
   | { readonly ok: false; readonly verdict: 'invalid' | 'expired' | 'unavailable'; readonly detail: string }

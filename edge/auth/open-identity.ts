@@ -4,7 +4,7 @@ import type { Random } from '../../service-kit/random.ts'
 import type { EdgeMetrics } from '../edge-metrics.ts'
 import { boundedIdentity } from './bounded.ts'
 import { devIdentity } from './dev.ts'
-import type { Identity } from './identity.ts'
+import { type Identity, notBelieved } from './identity.ts'
 import { type ModuleIdentity, openIdentityModule } from './identity-module.ts'
 import type { IdentityConfig } from './identity-settings.ts'
 import { type TokenRules, tokenIdentity } from './jwt.ts'
@@ -55,6 +55,8 @@ async function open({ config, clock, random, log, metrics }: OpenIdentityOptions
       const keys = openKeySet({ url, refreshMs, cooldownMs, timeoutMs, clock, random, log, metrics })
       return { ...tokenIdentity(rules, config.jwtAlgorithms, keys.keyOf), close: keys.close }
     }
+    case 'client-certificate':
+      return { authenticate: async () => notBelieved('only client certificates are taken here') }
     case 'module':
       return openIdentityModule(config.authModule ?? '', { clock, log })
   }
