@@ -138,6 +138,8 @@ test.describe('send through the queue', () => {
     })
     const clock = new SteeredClock()
     const { done } = start(['send', '--device', 'demo', '--timeout', '60s', '--address', address], { clock })
+    // Only then may time pass: looking whether there is a service takes a few seconds at most.
+    await expect.poll(() => asked).toBe(1)
     await expect
       .poll(async () => {
         await clock.advance(100)
@@ -157,9 +159,15 @@ test.describe('send through the queue', () => {
   })
 
   test('a service that is gone after it has accepted the message ends with 8 and tells the id', async ({ service }) => {
-    const { address } = await service({ publish: () => accepted, watchMessage: unavailable })
+    const watched = Promise.withResolvers<void>()
+    const watchMessage = () => {
+      watched.resolve()
+      return unavailable()
+    }
+    const { address } = await service({ publish: () => accepted, watchMessage })
     const clock = new SteeredClock()
     const { done } = start(['send', '--device', 'demo', '--timeout', '10m', '--address', address], { clock })
+    await watched.promise
     const ran = await endOf(done, clock)
     expect(ran.code).toBe(8)
     expect(ran.stdout).toEqual(['gave up waiting: this process is shutting down (message id-1)'])

@@ -70,6 +70,9 @@ export async function endOf(done: Promise<Ran>, clock: SteeredClock): Promise<Ra
   void done.then(() => {
     ended = true
   })
-  while (!ended) await clock.advance(1_000)
+  while (!ended) {
+    await clock.advance(1_000)
+    await systemClock.sleep(5)
+  }
   return done
 }
