@@ -99,6 +99,14 @@ export const routerConfig = defineConfig(
       default: 50,
       doc: 'Dead letters that this router puts back into the queue in a second, when an operator replays them.',
     }),
+    auditPath: setting('ROUTER_AUDIT_PATH', path(), {
+      optional: true,
+      doc: 'A file of this router alone, in which audit records wait while Kafka is away. Unset: recovery messages and what operators do are refused then.',
+    }),
+    auditJournalRecordsMax: setting('ROUTER_AUDIT_JOURNAL_RECORDS_MAX', wholeNumber({ min: 2, max: 10_000_000 }), {
+      default: 100_000,
+      doc: 'Records that may wait in that file; those of refused acts take half of it. Above it what must be recorded is not done, and answered AUDIT_UNAVAILABLE.',
+    }),
     lookupDeadlineMs: setting('ROUTER_LOOKUP_DEADLINE_MS', milliseconds({ min: 50, max: 30_000 }), {
       default: 2_000,
       doc: 'Deadline of one call to the registry.',

@@ -1,12 +1,14 @@
+import { createHash } from 'node:crypto'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Status } from 'nice-grpc-common'
 import { HealthDefinition } from 'nice-grpc-server-health'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { AuditRecord } from '../gen/push/internal/v1/queue.ts'
 import { UplinkServiceDefinition } from '../gen/push/internal/v1/uplink.ts'
 import { DeviceServiceDefinition } from '../gen/push/v1/devices.ts'
-import { MessageState } from '../gen/push/v1/message.ts'
+import { MessageClass, MessageState } from '../gen/push/v1/message.ts'
 import { OperationsServiceDefinition } from '../gen/push/v1/operations.ts'
 import { PublishMode, PublishServiceDefinition } from '../gen/push/v1/publish.ts'
 import { systemClock } from '../service-kit/clock.ts'
@@ -16,7 +18,9 @@ import { connectGrpc, type GrpcConnection } from '../service-kit/grpc-client.ts'
 import { silentLog } from '../service-kit/log.ts'
 import { createMetrics } from '../service-kit/metrics.ts'
 import { systemRandom } from '../service-kit/random.ts'
+import { openAuditJournal } from './audit/journal-file.ts'
 import { readRouterConfig } from './config.ts'
+import { openEmbeddedQueue } from './queue/embedded/embedded-queue.ts'
 import { startRouter } from './server.ts'
 
 // Nobody listens there: a router must start and answer all the same.
@@ -150,6 +154,80 @@ test('drains of an edge that nobody knows are told so', async () => {
   const operations = (await start()).client(OperationsServiceDefinition)
   const bound = { deadlineMs: 10_000 }
   expect(await failureOf(operations.drainEdge({}, bound))).toMatchObject({ reason: 'INVALID_REQUEST' })
+})
+
+describe('what must be on record before it is done', () => {
+  const recovery = {
+    target: { $case: 'deviceId' as const, value: 'tv' },
+    messageClass: MessageClass.RECOVERY,
+    name: 'reboot',
+    payload: Buffer.from('{"secret":"s3cret"}'),
+  }
+  /** The records in the queue's file, read when the router has gone. */
+  async function recorded(): Promise<AuditRecord[]> {
+    await stop()
+    stop = async () => undefined
+    const queue = openEmbeddedQueue({
+      path: join(folder, 'queue.sqlite'),
+      log: silentLog,
+      metrics: createMetrics(),
+      clock: systemClock,
+    })
+    const records = queue.auditRecords().map(({ value }) => AuditRecord.decode(value))
+    await queue.close()
+    return records
+  }
+
+  test('is recovery, with a digest in place of the payload, and what operators do', async () => {
+    const connection = await start()
+    const bound = { deadlineMs: 10_000 }
+    const publish = connection.client(PublishServiceDefinition)
+    const operations = connection.client(OperationsServiceDefinition)
+    const { messageId } = await publish.publish({ message: recovery }, bound)
+    await publish.publish({ message: { ...recovery, messageClass: MessageClass.DIAGNOSTIC } }, bound)
+    await operations.listDeadLetters({}, bound)
+    await failureOf(operations.replayDeadLetters({ positions: ['0:1'] }, bound))
+    const records = await recorded()
+    expect(records).toMatchObject([
+      {
+        principal: 'anonymous',
+        action: 'push.v1.PublishService/Publish',
+        target: 'device/tv',
+        messageId,
+        name: 'reboot',
+        allowed: true,
+        payloadDigest: createHash('sha256').update(recovery.payload).digest(),
+      },
+      { action: 'push.v1.OperationsService/ReplayDeadLetters', target: 'dead-letters', allowed: true },
+    ])
+    expect(JSON.stringify(records)).not.toContain('s3cret')
+    expect(Buffer.concat(records.map((record) => AuditRecord.encode(record).finish())).toString()).not.toContain('s3cret')
+  })
+
+  test('is not done where it cannot be recorded, with Kafka away and no journal; with one, recovery goes on', async () => {
+    const bound = { deadlineMs: directDeadlineMs }
+    const unreachable = { ROUTER_KAFKA_BROKERS: nobody }
+    const direct = { message: recovery, mode: PublishMode.DIRECT }
+    const without = await start(unreachable)
+    const failure = await failureOf(without.client(PublishServiceDefinition).publish(direct, bound))
+    expect(failure).toMatchObject({ status: Status.UNAVAILABLE, reason: 'AUDIT_UNAVAILABLE' })
+    expect(
+      await failureOf(without.client(OperationsServiceDefinition).disconnectDevice({ deviceId: 'tv' }, bound)),
+    ).toMatchObject({ reason: 'AUDIT_UNAVAILABLE' })
+    await stop()
+
+    const journal = join(folder, 'audit.sqlite')
+    const withOne = await start({ ...unreachable, ROUTER_AUDIT_PATH: journal })
+    // On record, it goes as far as it can without a registry.
+    expect(await failureOf(withOne.client(PublishServiceDefinition).publish(direct, bound))).toMatchObject({
+      reason: 'REGISTRY_UNAVAILABLE',
+    })
+    await stop()
+    stop = async () => undefined
+    const file = openAuditJournal(journal)
+    expect(file.oldest(10).map(({ value }) => AuditRecord.decode(value).target)).toEqual(['device/tv'])
+    file.close()
+  })
 })
 
 test('dead letters are there to be asked for', async () => {

@@ -22,11 +22,13 @@ import { createEdgeDrainCalls } from './api/edge-drains.ts'
 import { createFanOutCheck } from './api/fan-out.ts'
 import { createMessageQueries } from './api/message-queries.ts'
 import { createOperationsService } from './api/operations-service.ts'
-import { guardOperations } from './api/operator-actions.ts'
+import { guardOperations, recordDenied } from './api/operator-actions.ts'
 import { createPermissions } from './api/permissions.ts'
 import { openPolicy } from './api/policy.ts'
 import { createPublishService } from './api/publish-service.ts'
 import { createUplinkService } from './api/uplink-service.ts'
+import { createAuditLog } from './audit/audit-log.ts'
+import { openAuditJournal } from './audit/journal-file.ts'
 import type { RouterConfig } from './config.ts'
 import { createDispatcher } from './dispatch/dispatcher.ts'
 import { watchEdgeDirectory } from './dispatch/edge-directory.ts'
@@ -123,6 +125,15 @@ export async function startRouter(options: RouterOptions): Promise<Router> {
   const leftAccounts = createLeftAccounts({ registry, metrics, callDeadlineMs: config.lookupDeadlineMs })
   const queue = openQueue(config, { ...parts, onFatal: options.onFatal })
   closers.add('queue', () => queue.close())
+  const audit = createAuditLog({
+    ...parts,
+    queue,
+    journal: config.auditPath === undefined ? undefined : openAuditJournal(config.auditPath),
+    journalRecordsMax: config.auditJournalRecordsMax,
+  })
+  closers.add('audit log', () => audit.close())
+  if (config.auditPath === undefined && config.kafkaBrokers !== undefined)
+    log.warn('without a journal, recovery and what operators do are refused while Kafka is away (ROUTER_AUDIT_PATH)', {})
   const topics = topicNames(config.kafkaTopicPrefix)
   const dispatcher = createDispatcher({
     ...parts,
@@ -163,6 +174,7 @@ export async function startRouter(options: RouterOptions): Promise<Router> {
     address: config.listenAddress,
     tls,
     roles: routerRoles,
+    onDenied: (call) => recordDenied(audit, call),
     tokens:
       config.jwtSecret === undefined
         ? undefined
@@ -184,6 +196,7 @@ export async function startRouter(options: RouterOptions): Promise<Router> {
           queue,
           dispatcher,
           acceptance: createAcceptance(clock, random),
+          audit,
           queries,
           streamInFlightMax: config.streamInFlightMax,
         }),
@@ -214,7 +227,7 @@ export async function startRouter(options: RouterOptions): Promise<Router> {
             log,
           }),
           permissions,
-          async ({ principal, call, allowed }) => log.info('operator action', { principal, call, allowed }),
+          audit,
         ),
       )
       server.add(UplinkServiceDefinition, createUplinkService({ links, directory, lateAnswers, flushes, metrics }))

@@ -27,7 +27,19 @@ export interface AccessOptions {
   readonly authenticated: boolean
   /** Judges `authorization: Bearer` of a call's metadata. Unset: tokens are not looked at. */
   readonly tokens?: TokenVerifier | undefined
+  /** Hears of each caller that is known and has not the role, before it is told so. Must not reject. */
+  readonly onDenied?: ((denied: DeniedCall) => Promise<void>) | undefined
   readonly clock: Clock
+}
+
+/** A call that its caller has not the role for. */
+export interface DeniedCall {
+  /** `/package.Service/Method`. */
+  readonly path: string
+  readonly caller: Caller
+  /** Undefined where it is a stream. */
+  readonly request: unknown
+  readonly error: PushError
 }
 
 /** The roles of one service's RPCs, all of them by their names in the generated definition; for a role table. */
@@ -55,9 +67,12 @@ export function accessMiddleware(options: AccessOptions): ServerMiddleware<Calle
   return async function* checkAccess(call, context) {
     const allowed = table === undefined ? roles : table.get(call.method.path)
     const caller = await callerOf(options, context, allowed === 'everyone')
-    if (allowed === undefined) throw denied(call.method.path, caller, 'nobody may call it')
+    const { path } = call.method
+    if (allowed === undefined) throw denied(path, caller, 'nobody may call it')
     if (allowed !== 'everyone' && !allowed.some((role) => caller.roles.includes(role))) {
-      throw denied(call.method.path, caller, `it takes the role ${allowed.join(' or ')}`)
+      const error = denied(path, caller, `it takes the role ${allowed.join(' or ')}`)
+      await options.onDenied?.({ path, caller, request: call.requestStream ? undefined : call.request, error })
+      throw error
     }
     const { expiresAtMs } = caller
     if (expiresAtMs === undefined || (!call.requestStream && !call.responseStream)) {

@@ -3,7 +3,7 @@ import type { Server } from 'nice-grpc'
 import { createServer } from 'nice-grpc'
 import { HealthDefinition, HealthServiceImpl, HealthState } from 'nice-grpc-server-health'
 import { ServerReflection, ServerReflectionService } from 'nice-grpc-server-reflection'
-import { accessMiddleware, type RoleTable, type TokenVerifier } from './access.ts'
+import { type AccessOptions, accessMiddleware, type RoleTable, type TokenVerifier } from './access.ts'
 import { deadlineInterceptor } from './call-deadline.ts'
 import { callMetricsMiddleware } from './call-metrics.ts'
 import { type CallerContext, identityInterceptor } from './caller.ts'
@@ -34,6 +34,8 @@ export interface GrpcServerOptions {
   readonly tls?: Tls | undefined
   /** Takes tokens besides certificates, so that callers may come without a certificate. */
   readonly tokens?: TokenVerifier | undefined
+  /** Hears of each caller that is known and has not the role, before it is told so. Must not reject. */
+  readonly onDenied?: AccessOptions['onDenied']
   readonly log: Log
   readonly metrics: Metrics
   readonly clock: Clock
@@ -88,6 +90,7 @@ export async function serveGrpc(options: GrpcServerOptions): Promise<GrpcServer>
         table: options.roles && withOwnServices(options.roles),
         authenticated: tls !== undefined,
         tokens,
+        onDenied: options.onDenied,
         clock,
       }),
     )

@@ -51,6 +51,7 @@ async function bench({ watchCountMax = 10, policy }: { watchCountMax?: number; p
           queue: { publish: nobody } as unknown as MessageQueue,
           dispatcher: { deliverDirect: nobody } as unknown as Dispatcher,
           acceptance: { accept: nobody },
+          audit: { decide: nobody },
           ...parts,
           queries,
         }),

@@ -1,56 +1,43 @@
 import type { CallContext } from 'nice-grpc-common'
-import type { OperationsServiceImplementation } from '../../gen/push/v1/operations.ts'
+import { OperationsServiceDefinition, type OperationsServiceImplementation } from '../../gen/push/v1/operations.ts'
+import type { DeniedCall } from '../../service-kit/access.ts'
 import type { CallerContext } from '../../service-kit/caller.ts'
 import type { ServedContext } from '../../service-kit/grpc-server.ts'
+import { type OperatorCall, operatorAct } from '../audit/acts.ts'
+import type { AuditLog } from '../audit/audit-log.ts'
 import type { Permissions } from './permissions.ts'
 import type { Operation } from './policy-file.ts'
 
-/** What each call of an operator takes. Those that act, rather than look, are recorded with who did them. */
+/** What each call of an operator takes. Which of them act, rather than look, says `operatorCalls` (audit/acts.ts). */
 export const operationsByCall = {
-  listEdges: { operation: 'edges.read', acts: false },
-  getEdgeDrain: { operation: 'edges.read', acts: false },
-  drainEdge: { operation: 'edges.drain', acts: true },
-  abortEdgeDrain: { operation: 'edges.drain', acts: true },
-  disconnectDevice: { operation: 'devices.disconnect', acts: true },
-  listDeadLetters: { operation: 'dead-letters.read', acts: false },
-  getDeadLetter: { operation: 'dead-letters.read', acts: false },
-  replayDeadLetters: { operation: 'dead-letters.replay', acts: true },
-  purgeDeadLetters: { operation: 'dead-letters.purge', acts: true },
-} as const satisfies Record<keyof OperationsServiceImplementation, { operation: Operation; acts: boolean }>
-
-/** Something that an operator wants done. */
-export interface OperatorAction {
-  readonly principal: string
-  /** The call's name in the contract's own letters: `drainEdge`. */
-  readonly call: keyof typeof operationsByCall
-  readonly request: unknown
-  readonly allowed: boolean
-}
+  listEdges: 'edges.read',
+  getEdgeDrain: 'edges.read',
+  drainEdge: 'edges.drain',
+  abortEdgeDrain: 'edges.drain',
+  disconnectDevice: 'devices.disconnect',
+  listDeadLetters: 'dead-letters.read',
+  getDeadLetter: 'dead-letters.read',
+  replayDeadLetters: 'dead-letters.replay',
+  purgeDeadLetters: 'dead-letters.purge',
+} as const satisfies Record<OperatorCall, Operation>
 
 /**
- * Puts the policy before the calls of operators. Every action passes `onAction` with who wants it, allowed or refused, and is done when that has
- * resolved; when it rejects, nothing is done.
+ * The one way to the calls of operators. What the policy refuses is not done; what changes something is on record with who wants it, before it is done
+ * and also when it is refused; what cannot be recorded is not done.
  */
 export function guardOperations(
   service: OperationsServiceImplementation,
   permissions: Permissions,
-  onAction: (action: OperatorAction) => Promise<void>,
+  audit: Pick<AuditLog, 'decide'>,
 ): OperationsServiceImplementation<ServedContext> {
   const guard =
-    <Request, Response>(
-      call: keyof typeof operationsByCall,
-      handle: (request: Request, context: CallContext) => Promise<Response>,
-    ) =>
+    <Request, Response>(call: OperatorCall, handle: (request: Request, context: CallContext) => Promise<Response>) =>
     async (request: Request, context: CallContext & CallerContext): Promise<Response> => {
-      const { operation, acts } = operationsByCall[call]
       const { caller } = context
-      try {
-        permissions.requireOperation(caller, operation)
-      } catch (refusal) {
-        if (acts) await onAction({ principal: caller.principal, call, request, allowed: false })
-        throw refusal
-      }
-      if (acts) await onAction({ principal: caller.principal, call, request, allowed: true })
+      const check = () => permissions.requireOperation(caller, operationsByCall[call])
+      const act = operatorAct(caller.principal, call, request)
+      if (act) await audit.decide(act, check)
+      else check()
       return handle(request, context)
     }
   return {
@@ -64,4 +51,20 @@ export function guardOperations(
     replayDeadLetters: guard('replayDeadLetters', service.replayDeadLetters),
     purgeDeadLetters: guard('purgeDeadLetters', service.purgeDeadLetters),
   }
+}
+
+/** The calls of operators by their paths. */
+const callsByPath = new Map(
+  Object.entries(OperationsServiceDefinition.methods).map(([call, { name }]) => [
+    `/${OperationsServiceDefinition.fullName}/${name}`,
+    call as OperatorCall,
+  ]),
+)
+
+/** Puts on record who has asked for an operator's action without being one: that call never comes as far as the guard. */
+export async function recordDenied(audit: Pick<AuditLog, 'decide'>, { path, caller, request, error }: DeniedCall): Promise<void> {
+  const call = callsByPath.get(path)
+  const act = call && operatorAct(caller.principal, call, request)
+  // It throws the refusal again, which is not ours to tell.
+  if (act) await audit.decide(act, () => Promise.reject(error)).catch(() => undefined)
 }

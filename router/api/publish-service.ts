@@ -1,6 +1,6 @@
 import type { CallContext } from 'nice-grpc-common'
 import { QueuedMessage } from '../../gen/push/internal/v1/queue.ts'
-import { MessageOutcome, MessageState, Priority, StateReason } from '../../gen/push/v1/message.ts'
+import { MessageClass, MessageOutcome, MessageState, Priority, StateReason } from '../../gen/push/v1/message.ts'
 import {
   type DeviceOutcome,
   PublishMode,
@@ -15,6 +15,8 @@ import type { ServedContext } from '../../service-kit/grpc-server.ts'
 import type { Log } from '../../service-kit/log.ts'
 import type { Metrics } from '../../service-kit/metrics.ts'
 import { timestampFromMicros } from '../../service-kit/time.ts'
+import { recoveryAct } from '../audit/acts.ts'
+import type { AuditLog } from '../audit/audit-log.ts'
 import type { Dispatcher } from '../dispatch/dispatcher.ts'
 import type { DeviceSettlement, Settlement } from '../dispatch/settlement.ts'
 import { hopTimes } from '../dispatch/state-recorder.ts'
@@ -33,6 +35,7 @@ export interface PublishServiceOptions {
   readonly acceptance: Acceptance
   readonly permissions: Permissions
   readonly checkFanOut: FanOutCheck
+  readonly audit: Pick<AuditLog, 'decide'>
   readonly clock: Clock
   readonly metrics: Metrics
   /** Answers the calls about messages published before. */
@@ -59,7 +62,8 @@ export function laneOf(priority: Priority): Lane {
 
 /** Takes messages from publishers. */
 export function createPublishService(options: PublishServiceOptions): PublishServiceImplementation<ServedContext> {
-  const { queue, dispatcher, acceptance, permissions, checkFanOut, clock, log, metrics, queries, streamInFlightMax } = options
+  const { queue, dispatcher, acceptance, audit, permissions, checkFanOut, clock, log, metrics, queries, streamInFlightMax } =
+    options
   const published = metrics.counter('push_router_published_total', 'Messages taken from publishers', ['mode', 'priority'])
 
   async function publishQueued(queued: QueuedMessage, key: string, lane: Lane): Promise<PublishResponse> {
@@ -92,11 +96,19 @@ export function createPublishService(options: PublishServiceOptions): PublishSer
       )
     }
     const checked = checkMessage(message)
-    permissions.requirePublish(context.caller, checked)
-    const fanOut = checkFanOut(context.caller.principal, checked)
-    if (fanOut) await fanOut
+    const { caller } = context
     const direct = mode === PublishMode.DIRECT
-    const queued = acceptance.accept(checked, context.caller.principal)
+    const queued = acceptance.accept(checked, caller.principal)
+    const check = () => {
+      permissions.requirePublish(caller, checked)
+      return checkFanOut(caller.principal, checked)
+    }
+    // The most dangerous class is on record before it can go anywhere.
+    if (checked.message.messageClass === MessageClass.RECOVERY) await audit.decide(recoveryAct(queued), check)
+    else {
+      const fanOut = check()
+      if (fanOut) await fanOut
+    }
     const lane = laneOf(checked.message.priority)
     const nowOrNever = checked.message.ttl?.seconds === 0 && checked.message.ttl.nanos === 0
     const response = direct

@@ -359,6 +359,19 @@ export function messageQueueSuite(name: string, newStand: () => Promise<QueueSta
       expect(taker.texts).toEqual(['message'])
     })
 
+    test('audit records are taken, and handed to nobody', async () => {
+      const queue = await open()
+      await Promise.all(['a', 'b'].map((text) => queue.publishAudit('edge/e1', bytesOf(text))))
+      await put(queue, 'message')
+      const taker = new RecordTaker()
+      await queue.consume(taker)
+      await taker.count(1)
+      await queue.stopConsuming(async () => {})
+      expect(taker.texts).toEqual(['message'])
+      await queue.close()
+      await expect(queue.publishAudit('edge/e1', bytesOf('c'))).rejects.toMatchObject({ reason: 'QUEUE_UNAVAILABLE' })
+    })
+
     test('leases have rising generations, start before their records, and end once', async () => {
       const queue = await open()
       await put(queue, 'a')

@@ -23,6 +23,11 @@ export interface MessageQueue {
    */
   publishReceipt(key: string, value: Uint8Array): Promise<void>
   /**
+   * Puts a record on `push.audit`; `value` is an encoded `push.internal.v1.AuditRecord`. Same promise and errors as `publish`: it is durable when this
+   * has resolved.
+   */
+  publishAudit(key: string, value: Uint8Array): Promise<void>
+  /**
    * Reads dead letters in the order of their positions: partition by partition, in each the oldest first. A page ends before `limit` (1 to 1,000)
    * where the letters have more than 16 MiB together. Rejects with QUEUE_UNAVAILABLE, also when it takes too long. On Kafka it takes seconds
    * and a consumer of its own, so callers see to it that few run at once.

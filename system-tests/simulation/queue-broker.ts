@@ -133,6 +133,7 @@ export class QueueBroker {
       // Kept by nobody: what a message came to is told by its receipts.
       publishDeadLetter: () => put(() => {}),
       publishReceipt: async () => {},
+      publishAudit: () => put(() => {}),
       listDeadLetters: async () => ({ letters: [], more: false }),
       readDeadLetters: async () => [],
       purgeDeadLettersBefore: async () => 0,

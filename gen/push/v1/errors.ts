@@ -59,6 +59,8 @@ export const ErrorReason = {
   KEYS_UNAVAILABLE: 63,
   /** EDGE_UNREACHABLE - UNAVAILABLE: the router does not reach the edge; try again. */
   EDGE_UNREACHABLE: 64,
+  /** AUDIT_UNAVAILABLE - UNAVAILABLE: what is asked for must be recorded before it is done, and cannot be recorded now. Nothing was done. */
+  AUDIT_UNAVAILABLE: 65,
   /** EDGE_RESTARTED - FAILED_PRECONDITION: this process is not the edge that was meant; look the device up again. */
   EDGE_RESTARTED: 70,
   /** DRAIN_FINAL - FAILED_PRECONDITION: the drain is over, or its edge is being stopped; it cannot be taken back any more. */
@@ -95,6 +97,7 @@ export namespace ErrorReason {
   export type REGISTRY_UNAVAILABLE = typeof ErrorReason.REGISTRY_UNAVAILABLE;
   export type KEYS_UNAVAILABLE = typeof ErrorReason.KEYS_UNAVAILABLE;
   export type EDGE_UNREACHABLE = typeof ErrorReason.EDGE_UNREACHABLE;
+  export type AUDIT_UNAVAILABLE = typeof ErrorReason.AUDIT_UNAVAILABLE;
   export type EDGE_RESTARTED = typeof ErrorReason.EDGE_RESTARTED;
   export type DRAIN_FINAL = typeof ErrorReason.DRAIN_FINAL;
   export type NOT_IMPLEMENTED = typeof ErrorReason.NOT_IMPLEMENTED;

@@ -154,6 +154,13 @@ describe('queue file', () => {
     await queue.close()
   })
 
+  test('only so many audit records are kept, the newest', async () => {
+    const queue = openOn(path, { auditRecordsMax: 2 })
+    for (const text of ['a', 'b', 'c', 'd']) await queue.publishAudit('edge/e1', bytesOf(text))
+    expect(queue.auditRecords().map((record) => textOf(record))).toEqual(['c', 'd'])
+    await queue.close()
+  })
+
   test('a file that cannot be written makes the queue unavailable until it can be again; commits are repeated', async () => {
     const file = openQueueFile(path)
     let diskFull = false

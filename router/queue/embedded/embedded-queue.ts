@@ -46,6 +46,8 @@ export interface EmbeddedQueueBounds {
   readonly readAgainMs: number
   /** Dead letters kept; the oldest go first. Default 10_000. */
   readonly deadLettersMax: number
+  /** Audit records kept; the oldest go first. Default 100_000. */
+  readonly auditRecordsMax: number
 }
 
 export const embeddedQueueDefaults: EmbeddedQueueBounds = {
@@ -58,16 +60,20 @@ export const embeddedQueueDefaults: EmbeddedQueueBounds = {
   handOverMax: 500,
   readAgainMs: 1_000,
   deadLettersMax: 10_000,
+  auditRecordsMax: 100_000,
 }
 
 type Outgoing =
   | { readonly kind: 'record'; readonly record: StoredRecord }
   | { readonly kind: 'dead'; readonly letter: LetterInFile }
+  | { readonly kind: 'audit'; readonly audit: LetterInFile }
 
 /** The queue in a file, for one process. */
 export interface EmbeddedQueue extends MessageQueue {
   /** What lies on the dead-letter topic, oldest first. */
   deadLetters(): readonly LetterInFile[]
+  /** What lies on the audit topic, oldest first. */
+  auditRecords(): readonly LetterInFile[]
 }
 
 /**
@@ -111,7 +117,7 @@ class FileQueue implements EmbeddedQueue {
     this.#storedCount = file.recordCount()
     this.#buffer = createOutgoingBuffer<Outgoing>({
       send: async (batch) => this.#write(batch),
-      sizeOf: (outgoing) => sizeOf(outgoing.kind === 'record' ? outgoing.record : outgoing.letter),
+      sizeOf: (outgoing) => sizeOf(contentOf(outgoing)),
       recordCountMax: bounds.backlogRecordsMax,
       bytesMax: bounds.backlogBytesMax,
       batchCountMax: bounds.batchRecordsMax,
@@ -160,8 +166,17 @@ class FileQueue implements EmbeddedQueue {
   /** Nobody else reads this file, so there is nobody whom a copy would serve. */
   async publishReceipt(): Promise<void> {}
 
+  async publishAudit(key: string, value: Uint8Array): Promise<void> {
+    this.#check(key, value)
+    await this.#buffer.add({ kind: 'audit', audit: { key, value, timestampMs: this.#options.clock.now() } })
+  }
+
   deadLetters(): readonly LetterInFile[] {
     return [...this.#file.deadLetters()]
+  }
+
+  auditRecords(): readonly LetterInFile[] {
+    return this.#file.auditRecords()
   }
 
   async listDeadLetters({ after, limit }: { after?: DeadLetterPosition | undefined; limit: number }): Promise<DeadLetterPage> {
@@ -259,12 +274,20 @@ class FileQueue implements EmbeddedQueue {
   #write(batch: readonly Outgoing[]): void {
     const records = batch.flatMap((outgoing) => (outgoing.kind === 'record' ? [outgoing.record] : []))
     const deadLetters = batch.flatMap((outgoing) => (outgoing.kind === 'dead' ? [outgoing.letter] : []))
+    const auditRecords = batch.flatMap((outgoing) => (outgoing.kind === 'audit' ? [outgoing.audit] : []))
     const due = this.#leases.flatMap((lease) => {
       const offset = lease.uncommitted
       return offset === undefined ? [] : [{ lease, lane: lease.lane, partition: lease.partition, offset }]
     })
     try {
-      const removed = this.#file.write({ records, deadLetters, commits: due, deadLetterCountMax: this.#bounds.deadLettersMax })
+      const removed = this.#file.write({
+        records,
+        deadLetters,
+        auditRecords,
+        commits: due,
+        deadLetterCountMax: this.#bounds.deadLettersMax,
+        auditRecordCountMax: this.#bounds.auditRecordsMax,
+      })
       this.#storedCount += records.length - removed
     } catch (error) {
       this.#metrics.publishFailures.inc()
@@ -351,6 +374,11 @@ class FileQueue implements EmbeddedQueue {
       this.#consumer?.onLeaseEnded?.(lease)
     }
   }
+}
+
+function contentOf(outgoing: Outgoing): { readonly key: string; readonly value: Uint8Array } {
+  if (outgoing.kind === 'record') return outgoing.record
+  return outgoing.kind === 'dead' ? outgoing.letter : outgoing.audit
 }
 
 /** The file has one partition of dead letters. */

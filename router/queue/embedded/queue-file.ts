@@ -28,8 +28,11 @@ export interface FileChanges {
   readonly records: readonly StoredRecord[]
   readonly deadLetters: readonly LetterInFile[]
   readonly commits: ReadonlyArray<{ readonly lane: Lane; readonly partition: number; readonly offset: bigint }>
+  readonly auditRecords: readonly LetterInFile[]
   /** Dead letters beyond so many go, the oldest first. */
   readonly deadLetterCountMax: number
+  /** Audit records beyond so many go, the oldest first. */
+  readonly auditRecordCountMax: number
 }
 
 /** The SQLite file of the embedded queue. All calls block; all throw what SQLite throws. One process at a time. */
@@ -45,6 +48,8 @@ export interface QueueFile {
   /** Behind `after`, the oldest first, read one by one as they are asked for. */
   deadLetters(after?: bigint): Iterable<LetterInFile & { readonly offset: bigint }>
   deadLetterAt(offset: bigint): (LetterInFile & { readonly offset: bigint }) | undefined
+  /** Oldest first. */
+  auditRecords(): LetterInFile[]
   /** Returns how many there were. */
   removeDeadLettersBefore(timeMs: number): number
   close(): void
@@ -62,6 +67,9 @@ const schema = `
     PRIMARY KEY (lane, part)
   ) WITHOUT ROWID;
   CREATE TABLE IF NOT EXISTS dead_letters (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT NOT NULL, value BLOB NOT NULL, time INTEGER NOT NULL
+  );
+  CREATE TABLE IF NOT EXISTS audit (
     id INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT NOT NULL, value BLOB NOT NULL, time INTEGER NOT NULL
   );
 `
@@ -101,6 +109,9 @@ function queueFileOn(database: DatabaseSync): QueueFile {
   const insert = statement('INSERT INTO records (lane, part, position, key, value, time) VALUES (?, ?, ?, ?, ?, ?)')
   const insertDead = statement('INSERT INTO dead_letters (key, value, time) VALUES (?, ?, ?)')
   const trimDead = statement('DELETE FROM dead_letters WHERE id <= (SELECT max(id) FROM dead_letters) - ?')
+  const insertAudit = statement('INSERT INTO audit (key, value, time) VALUES (?, ?, ?)')
+  const trimAudit = statement('DELETE FROM audit WHERE id <= (SELECT max(id) FROM audit) - ?')
+  const selectAudit = statement('SELECT id, key, value, time FROM audit ORDER BY id')
   const commit = statement('UPDATE partitions SET committed = ?3 WHERE lane = ?1 AND part = ?2 AND committed < ?3')
   const remove = statement('DELETE FROM records WHERE lane = ? AND part = ? AND position < ?')
   const select = statement(
@@ -118,13 +129,16 @@ function queueFileOn(database: DatabaseSync): QueueFile {
     timestampMs: Number(row.time),
   })
 
-  const apply = ({ records, deadLetters, commits, deadLetterCountMax }: FileChanges): number => {
+  const apply = (changes: FileChanges): number => {
+    const { records, deadLetters, auditRecords, commits } = changes
     for (const { lane, partition, key, value, timestampMs } of records) {
       const offset = whole(takeOffset.get(lane, partition)?.next) - 1n
       insert.run(lane, partition, offset, key, value, Math.trunc(timestampMs))
     }
     for (const { key, value, timestampMs } of deadLetters) insertDead.run(key, value, Math.trunc(timestampMs))
-    if (deadLetters.length > 0) trimDead.run(deadLetterCountMax)
+    if (deadLetters.length > 0) trimDead.run(changes.deadLetterCountMax)
+    for (const { key, value, timestampMs } of auditRecords) insertAudit.run(key, value, Math.trunc(timestampMs))
+    if (auditRecords.length > 0) trimAudit.run(changes.auditRecordCountMax)
     let removed = 0
     for (const { lane, partition, offset } of commits) {
       commit.run(lane, partition, offset)
@@ -164,6 +178,7 @@ function queueFileOn(database: DatabaseSync): QueueFile {
       const row = selectDeadAt.get(offset)
       return row && letterOf(row)
     },
+    auditRecords: () => selectAudit.all().map(letterOf),
     removeDeadLettersBefore: (timeMs) => Number(removeDead.run(Math.ceil(timeMs)).changes),
     close: () => database.close(),
   }

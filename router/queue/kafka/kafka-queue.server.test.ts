@@ -143,7 +143,7 @@ describe('starting', () => {
     const { queue } = stand.open({ createTopics: false, bounds: { recheckMs: 300 } })
     await untilState(queue, 'unavailable')
     await expect(put(queue, 'a')).rejects.toThrow(`missing in Kafka: ${stand.names.lanes.high}`)
-    const topics = [...Object.values(stand.names.lanes), stand.names.deadLetter, stand.names.receipts]
+    const topics = [...Object.values(stand.names.lanes), stand.names.deadLetter, stand.names.receipts, stand.names.audit]
     await asAdmin((admin) => admin.createTopics({ topics: topics.map((topic) => ({ topic, numPartitions: 1 })) }))
     await untilState(queue, 'ready')
     await put(queue, 'a')

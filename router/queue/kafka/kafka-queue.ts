@@ -34,6 +34,8 @@ const deadLetterBatchBytesMax = 2 * 1024 * 1024
 const recordOverheadBytes = 100
 /** One day more than the longest time to live. */
 const retentionMs = 31 * 24 * 60 * 60 * 1000
+/** What operators have done is asked for long afterwards. */
+const auditRetentionMs = 400 * 24 * 60 * 60 * 1000
 
 /**
  * Opens the queue on Kafka. Returns at once and never fails because Kafka is away: it goes on trying, and `state` tells. The caller closes it.
@@ -89,6 +91,7 @@ class KafkaQueue implements MessageQueue {
         ...lanes.map((lane) => ({ name: this.#names.lanes[lane], recordBytesMax: laneBatchBytesMax })),
         { name: this.#names.deadLetter, recordBytesMax: deadLetterBatchBytesMax },
         { name: this.#names.receipts, recordBytesMax: laneBatchBytesMax },
+        { name: this.#names.audit, recordBytesMax: laneBatchBytesMax, retentionMs: auditRetentionMs },
       ],
       create: options.createTopics ?? true,
       partitionCount: options.partitionCount ?? 12,
@@ -148,6 +151,12 @@ class KafkaQueue implements MessageQueue {
   async publishReceipt(key: string, value: Uint8Array): Promise<void> {
     if (!this.#producer) throw this.#unavailable()
     await this.#put({ topic: this.#names.receipts, key, value }, recordBytesMax)
+  }
+
+  async publishAudit(key: string, value: Uint8Array): Promise<void> {
+    // Not tied to `state` either: what operators do about it must be recorded.
+    if (!this.#producer) throw this.#unavailable()
+    await this.#put({ topic: this.#names.audit, key, value }, recordBytesMax)
   }
 
   listDeadLetters(page: { after?: DeadLetterPosition | undefined; limit: number }): Promise<DeadLetterPage> {

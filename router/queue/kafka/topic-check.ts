@@ -4,8 +4,8 @@ import kafkajs, { type Admin } from 'kafkajs'
 const { ConfigResourceTypes } = kafkajs
 
 export interface TopicPlan {
-  /** Every topic there must be, and the largest record it must take, bytes. */
-  readonly topics: ReadonlyArray<{ readonly name: string; readonly recordBytesMax: number }>
+  /** Every topic there must be, the largest record it must take, bytes, and how long it keeps them, ms, where that differs from the others. */
+  readonly topics: ReadonlyArray<{ readonly name: string; readonly recordBytesMax: number; readonly retentionMs?: number }>
   /** Creates those that are missing. */
   readonly create: boolean
   /** Of topics that are created. */
@@ -47,13 +47,13 @@ async function createTopics(admin: Admin, missing: TopicPlan['topics'], plan: To
   }
   await admin.createTopics({
     waitForLeaders: true,
-    topics: missing.map(({ name, recordBytesMax }) => ({
+    topics: missing.map(({ name, recordBytesMax, retentionMs = plan.retentionMs }) => ({
       topic: name,
       numPartitions: plan.partitionCount,
       replicationFactor: plan.replicationFactor,
       configEntries: [
         { name: 'min.insync.replicas', value: String(Math.min(inSyncMin, plan.replicationFactor)) },
-        { name: 'retention.ms', value: String(plan.retentionMs) },
+        { name: 'retention.ms', value: String(retentionMs) },
         { name: 'cleanup.policy', value: 'delete' },
         { name: 'max.message.bytes', value: String(recordBytesMax) },
       ],

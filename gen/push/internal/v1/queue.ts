@@ -78,22 +78,35 @@ export interface Receipt {
   deviceCount: number;
 }
 
-/** A record of `push.audit`. Not written in this version. */
+/**
+ * A record of `push.audit`: somebody has wanted to do something that is recorded before it is done. Keyed by target; records of one router and target
+ * come in the order of their times. A record may come more than once, always with the same `audit_id`.
+ */
 export interface AuditRecord {
-  /** Who acted. */
+  /** Who wanted it. */
   principal: string;
-  /** What was asked for, as `service/method`. */
+  /** What was asked for, as `service/method`: `push.v1.OperationsService/DrainEdge`. */
   action: string;
-  /** On whom. */
+  /** On whom: `device/<id>`, `account/<id>`, `edge/<id>` or `dead-letters`. */
   target: string;
-  /** Why, in the actor's words. */
+  /** Why, in the actor's words; empty where none were given. */
   reason: string;
-  /** SHA-256 of the payload. */
+  /** RECOVERY: SHA-256 of the payload. The payload itself is never recorded. */
   payloadDigest: Buffer;
   /** When, in µs since the epoch. */
   time: number;
-  /** Whether it was allowed. */
+  /** Whether it was allowed. What was allowed may still have failed afterwards, also for being asked for wrongly. */
   allowed: boolean;
+  /** The record's own id: a UUIDv7. */
+  auditId: string;
+  /** RECOVERY: the message, also where it was refused; a repeat under the same idempotency key names the same one. */
+  messageId: string;
+  /** RECOVERY: the message's name. */
+  name: string;
+  /** Why it was refused: one of `push.v1.ErrorReason`, without its prefix. */
+  refusal: string;
+  /** What else the request says, as a JSON object; cut off at 16,384 characters. */
+  detail: string;
 }
 
 /** Reserved for a device that has come or gone. Not written in this version. */
@@ -548,7 +561,20 @@ export const Receipt: MessageFns<Receipt> = {
 };
 
 function createBaseAuditRecord(): AuditRecord {
-  return { principal: "", action: "", target: "", reason: "", payloadDigest: Buffer.alloc(0), time: 0, allowed: false };
+  return {
+    principal: "",
+    action: "",
+    target: "",
+    reason: "",
+    payloadDigest: Buffer.alloc(0),
+    time: 0,
+    allowed: false,
+    auditId: "",
+    messageId: "",
+    name: "",
+    refusal: "",
+    detail: "",
+  };
 }
 
 export const AuditRecord: MessageFns<AuditRecord> = {
@@ -573,6 +599,21 @@ export const AuditRecord: MessageFns<AuditRecord> = {
     }
     if (message.allowed !== false) {
       writer.uint32(56).bool(message.allowed);
+    }
+    if (message.auditId !== "") {
+      writer.uint32(66).string(message.auditId);
+    }
+    if (message.messageId !== "") {
+      writer.uint32(74).string(message.messageId);
+    }
+    if (message.name !== "") {
+      writer.uint32(82).string(message.name);
+    }
+    if (message.refusal !== "") {
+      writer.uint32(90).string(message.refusal);
+    }
+    if (message.detail !== "") {
+      writer.uint32(98).string(message.detail);
     }
     return writer;
   },
@@ -646,6 +687,46 @@ export const AuditRecord: MessageFns<AuditRecord> = {
             message.allowed = reader.bool();
             continue;
           }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.auditId = reader.string();
+            continue;
+          }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.messageId = reader.string();
+            continue;
+          }
+          case 10: {
+            if (tag !== 82) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+          case 11: {
+            if (tag !== 90) {
+              break;
+            }
+
+            message.refusal = reader.string();
+            continue;
+          }
+          case 12: {
+            if (tag !== 98) {
+              break;
+            }
+
+            message.detail = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -670,6 +751,11 @@ export const AuditRecord: MessageFns<AuditRecord> = {
     message.payloadDigest = object.payloadDigest ?? Buffer.alloc(0);
     message.time = object.time ?? 0;
     message.allowed = object.allowed ?? false;
+    message.auditId = object.auditId ?? "";
+    message.messageId = object.messageId ?? "";
+    message.name = object.name ?? "";
+    message.refusal = object.refusal ?? "";
+    message.detail = object.detail ?? "";
     return message;
   },
 };
