@@ -262,6 +262,19 @@ describe('while the queue is away', () => {
     await expect(failed).rejects.not.toThrow(/disk full/)
   })
 
+  test('closing does not wait for a queue that hangs', async () => {
+    const { open, queue, clock } = bench()
+    queue.is = 'away'
+    const audit = open()
+    await audit.record(act('a'))
+    queue.is = 'silent'
+    await clock.advance(16_000)
+    expect(queue.late).toHaveLength(1)
+    await audit.close()
+    expect(clock.pendingTimers).toBe(0)
+    expect(audit.waitingCount).toBe(1)
+  })
+
   test('closing keeps what waits, and leaves no timer', async () => {
     const { open, queue, clock } = bench()
     queue.is = 'away'

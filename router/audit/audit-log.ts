@@ -82,9 +82,9 @@ export function createAuditLog(options: AuditLogOptions): AuditLog {
       },
     })
 
-  async function within<T>(work: Promise<T>, timeoutMs: number): Promise<T> {
+  async function within<T>(work: Promise<T>, timeoutMs: number, ended?: AbortSignal): Promise<T> {
     const timer = new AbortController()
-    const tooLate = clock.sleep(timeoutMs, timer.signal).then((): never => {
+    const tooLate = clock.sleep(timeoutMs, ended ? AbortSignal.any([timer.signal, ended]) : timer.signal).then((): never => {
       throw new Error(`the queue has not taken the record within ${timeoutMs} ms`)
     })
     tooLate.catch(() => undefined)
@@ -154,7 +154,8 @@ export function createAuditLog(options: AuditLogOptions): AuditLog {
       try {
         const records = journal.oldest(uploadBatchMax)
         // In the order of the calls; one that failed in the middle comes again with all of its batch.
-        await within(Promise.all(records.map(({ key, value }) => queue.publishAudit(key, value))), uploadTimeoutMs)
+        const sent = Promise.all(records.map(({ key, value }) => queue.publishAudit(key, value)))
+        await within(sent, uploadTimeoutMs, closing.signal)
         const last = records.at(-1)
         if (last && !closing.signal.aborted) journal.removeUpTo(last.id)
         waiting.set(journal.count)
@@ -162,6 +163,7 @@ export function createAuditLog(options: AuditLogOptions): AuditLog {
         backoff.reset()
         if (journal.count === 0) log.info('the audit journal is uploaded', {})
       } catch (cause) {
+        if (closing.signal.aborted) break
         uploads.inc({ result: 'failed' })
         if (told) log.debug('the audit journal cannot be uploaded yet', { record_count: journal.count, cause })
         else log.warn('the audit journal cannot be uploaded yet', { record_count: journal.count, cause })
