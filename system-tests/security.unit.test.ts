@@ -156,7 +156,16 @@ test('a publisher reaches its device through the whole plane, may not go beyond 
     reason: 'PERMISSION_MISSING',
   })
   const operator = connect('router', await tls.open('anna', ['role:operator', 'principal:anna']))
-  expect((await operator.client(OperationsServiceDefinition).listEdges({}, bound)).edges).toMatchObject([{ name: 'edge-1' }])
+  const operations = operator.client(OperationsServiceDefinition)
+  const { edges } = await operations.listEdges({}, bound)
+  expect(edges).toMatchObject([{ name: 'edge-1' }])
+  // Passed on to the edge itself, over TLS as well.
+  const [{ edgeId } = { edgeId: '' }] = edges
+  expect((await operations.getEdgeDrain({ edgeId }, bound)).drain).toMatchObject({ edgeId })
+  expect(await failureOf(operations.drainEdge({ edgeId }, bound))).toMatchObject({
+    reason: 'PERMISSION_MISSING',
+    message: expect.stringContaining('the policy gives it no "edges.drain"'),
+  })
   expect(await operator.client(PublishServiceDefinition).getMessage({ messageId: sent.messageId }, bound)).toMatchObject({
     devices: [{ deviceId: 'tv-1' }],
   })

@@ -50,6 +50,7 @@ async function calls(answer: (request: DrainRequest) => void = () => {}, listed:
   const addresses = new Map([
     ['edge-a', edgeServer.address],
     ['edge-gone', '127.0.0.1:1'],
+    ['edge-elsewhere', '10.0.0.1:7402'],
   ])
   const directory = {
     get(edgeId: string): EdgeLease | undefined {
@@ -113,6 +114,7 @@ test.each([
   ['no edge', '', 'INVALID_REQUEST'],
   ['an edge without a lease', 'edge-x', 'EDGE_UNKNOWN'],
   ['an edge that does not answer', 'edge-gone', 'EDGE_UNREACHABLE'],
+  ['an edge that may not be called in plain text', 'edge-elsewhere', 'EDGE_UNREACHABLE'],
 ])('%s: the call says so', async (_, edgeId, reason) => {
   const { client, asked } = await calls()
   for (const call of [client.drainEdge, client.getEdgeDrain, client.abortEdgeDrain]) {

@@ -2,10 +2,10 @@ import { Metadata } from 'nice-grpc'
 import { type DeepPartial, type DrainRequest, EdgeServiceDefinition } from '../../gen/push/internal/v1/edge.ts'
 import type { RegistryServiceClient } from '../../gen/push/internal/v1/registry.ts'
 import type { EdgeDrain, OperationsServiceImplementation } from '../../gen/push/v1/operations.ts'
-import type { ServiceTransport } from '../../service-kit/client-transport.ts'
+import { PlainTextError, type ServiceTransport } from '../../service-kit/client-transport.ts'
 import type { Clock } from '../../service-kit/clock.ts'
 import { callErrorOf, PushError } from '../../service-kit/errors.ts'
-import { type CallBounds, connectGrpc } from '../../service-kit/grpc-client.ts'
+import { type CallBounds, connectGrpc, type GrpcConnection } from '../../service-kit/grpc-client.ts'
 import type { Log } from '../../service-kit/log.ts'
 import type { Metrics } from '../../service-kit/metrics.ts'
 import type { Random } from '../../service-kit/random.ts'
@@ -57,17 +57,27 @@ export function createEdgeDrainCalls(options: {
     }
   }
 
+  const connect = (edgeId: string, addresses: string): GrpcConnection => {
+    try {
+      return connectGrpc({
+        addresses,
+        ...(transport && { transport: transport.toEdge(edgeId) }),
+        log,
+        clock,
+        random,
+        metrics,
+      })
+    } catch (cause) {
+      if (!(cause instanceof PlainTextError)) throw cause
+      const words = `this router may not call edge ${edgeId} in plain text; its log tells more`
+      throw new PushError('EDGE_UNREACHABLE', words, { edge_id: edgeId }, { cause })
+    }
+  }
+
   const call = async (edgeId: string, request: DeepPartial<DrainRequest>): Promise<EdgeDrain> => {
     const addresses = await addressOf(edgeId)
     // Operators call rarely, and the edge may be one that this router has no stream to.
-    const connection = connectGrpc({
-      addresses,
-      ...(transport && { transport: transport.toEdge(edgeId) }),
-      log,
-      clock,
-      random,
-      metrics,
-    })
+    const connection = connect(edgeId, addresses)
     try {
       const metadata = Metadata({ 'edge-id': edgeId })
       const client = connection.client(EdgeServiceDefinition)
