@@ -100,9 +100,13 @@ describe('what will be no different the next time is answered with a status', ()
     const headers = { authorization: 'Bearer dev:tv-1', origin: 'https://evil.example' }
     const foreign = await get(server.address, { headers })
     expect([foreign.status, foreign.headers.get('access-control-allow-origin')]).toEqual([403, null])
+    // An image in a page of another site: it names no origin.
+    const site = { authorization: 'Bearer dev:tv-1', 'sec-fetch-site': 'cross-site' }
+    expect((await get(server.address, { headers: site })).status).toBe(403)
     expect(refusals()).toEqual([
       ['wrong_method', 405],
       ['wrong_query', 400],
+      ['wrong_origin', 403],
       ['wrong_origin', 403],
     ])
   })
