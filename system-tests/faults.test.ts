@@ -140,7 +140,7 @@ test(
     await edge.restart()
     await delay(2_000)
     await running.stop()
-    await fleet.allConnected(20_000)
+    await fleet.allConnected(90_000)
     await untilSettled(run, settleTimeoutMs)
     await expectAllDelivered('edge killed', run)
     expect(failures(publisher.published)).toEqual([])
@@ -166,7 +166,7 @@ test(
     expect(await edge.stop()).toEqual({ code: 0, signal: null })
     await delay(500)
     await running.stop()
-    await fleet.allConnected(5_000)
+    await fleet.allConnected(90_000)
     await untilSettled(run, settleTimeoutMs)
     await expectAllDelivered('edge stopped', run)
     expect(failures(publisher.published)).toEqual([])
@@ -229,7 +229,7 @@ test(
     expect(await until(() => fleet.devices.every(({ connected }) => !connected), 5_000)).toBe(true)
     await expect(fleet.allConnected(500)).rejects.toThrow('5 devices have no session after 500 ms')
     await nth(plane.edges, 0).restart()
-    await fleet.allConnected(20_000)
+    await fleet.allConnected(90_000)
   },
   testTimeoutMs,
 )
