@@ -3,7 +3,9 @@ import { OutcomeKind } from '../../gen/push/internal/v1/edge.ts'
 import type { InboxEntry } from '../../gen/push/internal/v1/inbox.ts'
 import { type FlushInboxResponse, FlushResult, FlushStop } from '../../gen/push/internal/v1/uplink.ts'
 import { ConfirmLevel, type Message } from '../../gen/push/v1/message.ts'
-import { createFlushes } from './flush.ts'
+import { systemRandom } from '../../service-kit/random.ts'
+import type { SteeredClock } from '../../service-kit/testing/steered-clock.ts'
+import { createFlushes, keepForMs } from './flush.ts'
 import { dispatchBench, settle } from './testing/dispatch-bench.ts'
 
 const request = { edgeId: 'e1', edgeAddress: 'e1:1', deviceId: 'd', sessionId: 's1' }
@@ -13,13 +15,13 @@ function flushBench() {
   const removed: { messageId: string; acceptTime: number }[] = []
   const deadLetters: string[] = []
   const replaced: InboxEntry[] = []
-  let removesFail = false
+  let removesFail = 0
   const flushes = createFlushes({
     inbox: {
       store: () => Promise.reject(new Error('a flush never stores')),
       read: async () => ({ entries: bench.inboxes.entries, replaced }),
       async remove({ messageId, acceptTime }) {
-        if (removesFail) throw new Error('down')
+        if (removesFail-- > 0) throw new Error('down')
         removed.push({ messageId, acceptTime })
       },
     },
@@ -30,6 +32,7 @@ function flushBench() {
       deadLetters.push(entry.message?.messageId ?? '')
     },
     clock: bench.clock,
+    random: systemRandom,
     log: bench.log,
     metrics: bench.metrics,
     ackTimeoutMs: 10_000,
@@ -40,8 +43,9 @@ function flushBench() {
     removed,
     deadLetters,
     replaced,
-    failRemoves() {
-      removesFail = true
+    /** So many fail from now on. */
+    failRemoves(count: number) {
+      removesFail = count
     },
     put: (messageId: string, message: Partial<Message> = {}) =>
       bench.inboxes.entries.push({ deviceId: 'd', message: bench.queued(messageId, 'd', message) }),
@@ -54,6 +58,14 @@ function flushBench() {
       })()
       return { said, done }
     },
+  }
+}
+
+/** In steps, so that what sleeps again and again has its turn each time. */
+async function advance(clock: SteeredClock, ms: number): Promise<void> {
+  for (let step = 0; step < ms; step += 100) {
+    await clock.advance(100)
+    await settle()
   }
 }
 
@@ -150,27 +162,47 @@ describe('a flush stops, and the entry stays', () => {
     expect(flush.said.at(-1)).toEqual(end(FlushResult.STOPPED, 0, FlushStop.ROUTER))
   })
 
-  test('when the receipt fails: the entry stays, and the router must be asked again', async () => {
+  test('when the receipt fails for long: the entry stays, and the router must be asked again', async () => {
     const bench = flushBench()
     bench.put('m')
-    bench.receipts.fails = 1
+    bench.receipts.fails = 1_000
     const flush = bench.start()
     await settle()
     bench.link('e1').say('m', OutcomeKind.ACKNOWLEDGED)
+    await settle()
+    await advance(bench.clock, keepForMs + 1_000)
     await flush.done
     expect(bench.removed).toEqual([])
     expect(flush.said.at(-1)).toEqual(end(FlushResult.STOPPED, 0, FlushStop.ROUTER))
   })
 
-  test('when the removal fails: it is the router that must be asked again', async () => {
+  test('when the removal fails for long: it is the router that must be asked again', async () => {
     const bench = flushBench()
     bench.put('m')
-    bench.failRemoves()
+    bench.failRemoves(1_000)
     const flush = bench.start()
     await settle()
     bench.link('e1').say('m', OutcomeKind.ACKNOWLEDGED)
+    await settle()
+    await advance(bench.clock, keepForMs + 1_000)
     await flush.done
     expect(flush.said.at(-1)).toEqual(end(FlushResult.STOPPED, 0, FlushStop.ROUTER))
+  })
+
+  test('not when receipt or removal fail for a moment: what the device has answered is kept a moment later, and the flush goes on', async () => {
+    const bench = flushBench()
+    bench.put('m')
+    bench.receipts.fails = 2
+    bench.failRemoves(1)
+    const flush = bench.start()
+    await settle()
+    bench.link('e1').say('m', OutcomeKind.ACKNOWLEDGED)
+    await settle()
+    expect(bench.removed).toEqual([])
+    await advance(bench.clock, keepForMs - 1_000)
+    await flush.done
+    expect(bench.removed.map(({ messageId }) => messageId)).toEqual(['m'])
+    expect(flush.said.at(-1)).toEqual(end(FlushResult.EMPTY, 1))
   })
 
   test('and sends nothing after it', async () => {

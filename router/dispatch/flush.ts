@@ -1,11 +1,14 @@
 import type { Outcome } from '../../gen/push/internal/v1/edge.ts'
 import type { InboxEntry } from '../../gen/push/internal/v1/inbox.ts'
+import type { QueuedMessage } from '../../gen/push/internal/v1/queue.ts'
 import { type FlushInboxRequest, type FlushInboxResponse, FlushResult, FlushStop } from '../../gen/push/internal/v1/uplink.ts'
 import { ConfirmLevel, MessageState, Priority, StateReason } from '../../gen/push/v1/message.ts'
+import { createBackoff } from '../../service-kit/backoff.ts'
 import type { Clock } from '../../service-kit/clock.ts'
 import { PushError } from '../../service-kit/errors.ts'
 import type { Log } from '../../service-kit/log.ts'
 import type { Metrics } from '../../service-kit/metrics.ts'
+import type { Random } from '../../service-kit/random.ts'
 import { buildDelivery } from './delivery.ts'
 import type { EdgeLinks } from './edge-links.ts'
 import type { Inbox } from './inbox.ts'
@@ -34,6 +37,7 @@ export interface FlushesOptions {
   readonly leftAccounts: LeftAccounts
   readonly deadLetter: (entry: InboxEntry, reason: StateReason, detail: string) => Promise<void>
   readonly clock: Clock
+  readonly random: Random
   readonly log: Log
   readonly metrics: Metrics
   /** How long a written message waits for its device's answer, in ms. */
@@ -45,12 +49,15 @@ export interface FlushesOptions {
 /** Entries of one flush that are sent and not final. */
 const windowMax = 32
 
+/** How long an end is tried to be kept, in ms: a registry that is busy for a moment must not cost a flush, which is repeated only seconds later. */
+export const keepForMs = 5_000
+
 /** How one entry ended in this flush. */
 type EntryEnd = 'settled' | 'left' | FlushStop
 
 /** Creates the flusher. It owns nothing that must be closed. */
 export function createFlushes(options: FlushesOptions): Flushes {
-  const { inbox, recorder, links, clock, log, metrics, ackTimeoutMs, flushesMax } = options
+  const { inbox, recorder, links, clock, random, log, metrics, ackTimeoutMs, flushesMax } = options
   const flushes = metrics.counter('push_router_flushes_total', 'Flushes of inboxes by how they ended', ['result', 'stop'])
   const running = metrics.gauge('push_router_flushes_running', 'Flushes under way')
   const entries = metrics.counter('push_router_flushed_entries_total', 'Entries of inboxes by what became of them', [
@@ -59,16 +66,27 @@ export function createFlushes(options: FlushesOptions): Flushes {
   ])
   let count = 0
 
-  /** It is final: recorded first, then removed. A crash between the two sends it again, and the device answers again. */
+  /** Recorded first, then removed; tried again for a while, and then left to the next flush. Says whether it was done. */
+  async function keep(message: QueuedMessage, deviceId: string, reached: Reached): Promise<boolean> {
+    const backoff = createBackoff({ baseMs: 100, capMs: 1_000, random })
+    const until = clock.monotonic() + keepForMs
+    for (;;) {
+      try {
+        await recorder.record(message, deviceId, reached)
+        await inbox.remove({ deviceId, messageId: message.messageId, acceptTime: message.acceptTime })
+        return true
+      } catch {
+        if (clock.monotonic() >= until) return false
+        await clock.sleep(backoff.next())
+      }
+    }
+  }
+
+  /** It is final. A crash between record and removal sends it again, and the device answers again. */
   async function settle(entry: InboxEntry, reached: Reached): Promise<EntryEnd> {
     const { deviceId, message } = entry
     if (!message) return 'settled'
-    try {
-      await recorder.record(message, deviceId, reached)
-      await inbox.remove({ deviceId, messageId: message.messageId, acceptTime: message.acceptTime })
-    } catch {
-      return FlushStop.ROUTER
-    }
+    if (!(await keep(message, deviceId, reached))) return FlushStop.ROUTER
     const target = message.message?.target
     if (reached.reason === StateReason.ACCOUNT_MISMATCH && target?.$case === 'accountId')
       options.leftAccounts.tell(target.value, deviceId)
@@ -191,7 +209,11 @@ export function createFlushes(options: FlushesOptions): Flushes {
       try {
         const read = await inbox.read(request.deviceId)
         yield { result: FlushResult.READING, stop: FlushStop.UNSPECIFIED, settledCount: 0 }
-        for (const entry of read.replaced) await settle(entry, { state: MessageState.REPLACED, reason: StateReason.UNSPECIFIED })
+        for (const entry of read.replaced) {
+          const how = await settle(entry, { state: MessageState.REPLACED, reason: StateReason.UNSPECIFIED })
+          // The next flush finds them again.
+          if (how !== 'settled') break
+        }
         const end = await sendAll(read.entries, request)
         flushes.inc({ result: resultNames[end.result] ?? '', stop: stopNames[end.stop] ?? '' })
         yield end
