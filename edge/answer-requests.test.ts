@@ -264,7 +264,7 @@ describe('with sessions', () => {
   })
 
   test('while the edge drains it goes on taking answers', async ({ edge }) => {
-    const { deviceAddress } = await edge.start({ EDGE_DRAIN_MS: '2000', EDGE_DRAIN_GRACE_MS: '1000' })
+    const { deviceAddress } = await edge.start({ EDGE_DRAIN_NOTICE_MS: '0', EDGE_DRAIN_MS: '2000', EDGE_DRAIN_GRACE_MS: '1000' })
     await edge.open('dev:tv-1')
     const stopped = edge.stop()
     await expect.poll(async () => (await fetch(`http://${deviceAddress}/readyz`)).status).toBe(503)

@@ -48,6 +48,7 @@ async function startPlane(edgeCount: number) {
       EDGE_DEVICE_LISTEN_ADDRESS: '127.0.0.1:0',
       EDGE_REGISTRY_ADDRESSES: registry.address,
       EDGE_ROUTER_ADDRESSES: router.address,
+      EDGE_DRAIN_NOTICE_MS: '0',
       EDGE_DRAIN_MS: '0',
       EDGE_DRAIN_GRACE_MS: '0',
     })

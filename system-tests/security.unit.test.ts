@@ -90,6 +90,7 @@ beforeAll(async () => {
     EDGE_REGISTRY_ADDRESSES: addresses.registry,
     EDGE_ROUTER_ADDRESSES: addresses.router,
     EDGE_AUTH: 'dev',
+    EDGE_DRAIN_NOTICE_MS: '0',
     EDGE_DRAIN_MS: '100',
     EDGE_DRAIN_GRACE_MS: '100',
     ...environment('EDGE', await issueFor('edge')),
