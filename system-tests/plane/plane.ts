@@ -47,6 +47,7 @@ export interface Plane {
   readonly routerAddresses: readonly string[]
   /** What the names of its topics begin with. */
   readonly topicPrefix: string
+  readonly keyspace: string
   /** Messages from the queue that the router has read and not settled. */
   inFlight(router: number): Promise<number>
   /** A metric of one service over all its labels. */
@@ -181,6 +182,7 @@ export async function startPlane(options: PlaneOptions): Promise<Plane> {
     edges,
     routerAddresses,
     topicPrefix,
+    keyspace,
     inFlight: (router) => metricSum(routers.slice(router, router + 1), 'push_router_in_flight'),
     metricOf: (service, name) => metricSum([service], name),
     metricSum: (of, name) => metricSum({ edges, routers }[of], name),
