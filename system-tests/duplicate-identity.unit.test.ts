@@ -93,4 +93,4 @@ test('two devices under one id on ever other edges: the newest wins each time, f
   } finally {
     await close()
   }
-}, 60_000)
+}, 240_000)
