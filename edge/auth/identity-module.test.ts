@@ -66,7 +66,14 @@ edgeTest('an edge believes whom its module believes, and closes it when it stops
   await expect
     .poll(() => edge.metric('push_edge_refusals_total', { reason: 'identity_unavailable' }), { timeout: 10_000 })
     .toBe(2)
-  await edge.stop()
+  const stopping = edge.stop()
+  // The session that is left has its slot and its grace, on the steered clock.
+  const closes = async () => {
+    await edge.pass(1_000)
+    return closed.mock.calls.length
+  }
+  await expect.poll(closes, { timeout: 20_000, interval: 5 }).toBe(1)
+  await stopping
   expect(closed).toHaveBeenCalledOnce()
 })
 
