@@ -1,9 +1,11 @@
 import type { CompatServiceDefinition } from 'nice-grpc'
 import type { CallContext, CallOptions } from 'nice-grpc-common'
 import { Metadata, Status } from 'nice-grpc-common'
+import { anonymous } from '../../service-kit/caller.ts'
 import { callerMessage } from '../../service-kit/error-details.ts'
 import { toPushError } from '../../service-kit/error-server.ts'
 import { CallError, PushError } from '../../service-kit/errors.ts'
+import type { ServedContext } from '../../service-kit/grpc-server.ts'
 import { Channel } from './channel.ts'
 import { type CallFate, hostOf, type Network } from './network.ts'
 import type { SimulatedProcess } from './simulated-process.ts'
@@ -244,7 +246,9 @@ export class SimulatedCall {
     if (timeoutMs !== undefined) metadata.set(deadlineKey, String(served.process.clock.now() + timeoutMs))
     const header = Metadata()
     const abort = this.#serverAbort
-    const context: CallContext & { abortOnTerminate(): void } = {
+    const context: CallContext & ServedContext = {
+      // As on servers without certificates.
+      caller: anonymous,
       metadata,
       peer: this.from,
       header,
