@@ -1,68 +1,21 @@
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { connectDevice } from '../device-sdk/index.ts'
-import { readEdgeConfig, startEdge } from '../edge/index.ts'
 import { Priority } from '../gen/push/v1/message.ts'
 import { PublishServiceDefinition } from '../gen/push/v1/publish.ts'
-import { readRegistryConfig, startRegistry } from '../registry/index.ts'
-import { readRouterConfig, startRouter } from '../router/index.ts'
 import { systemClock } from '../service-kit/clock.ts'
-import { createClosers } from '../service-kit/closers.ts'
 import { connectGrpc } from '../service-kit/grpc-client.ts'
 import { silentLog } from '../service-kit/log.ts'
-import { createMetrics } from '../service-kit/metrics.ts'
-import { systemRandom } from '../service-kit/random.ts'
 import { metricValue } from '../service-kit/testing/metric-value.ts'
-
-/** A plane on files whose edge gives a device one message a second, and four at once. */
-async function startPlane() {
-  const folder = mkdtempSync(join(tmpdir(), 'pushplane-rate-'))
-  const closers = createClosers(silentLog, systemClock)
-  closers.add('folder', () => rmSync(folder, { recursive: true, force: true }))
-  const kit = { clock: systemClock, random: systemRandom, log: silentLog, closers }
-  const registry = await startRegistry({
-    ...kit,
-    metrics: createMetrics(),
-    config: readRegistryConfig({
-      REGISTRY_LISTEN_ADDRESS: '127.0.0.1:0',
-      REGISTRY_STORE: 'sqlite',
-      REGISTRY_SQLITE_PATH: join(folder, 'registry.sqlite'),
-    }),
-  })
-  const router = await startRouter({
-    ...kit,
-    metrics: createMetrics(),
-    onFatal: (cause) => expect.unreachable(String(cause)),
-    config: readRouterConfig({
-      ROUTER_LISTEN_ADDRESS: '127.0.0.1:0',
-      ROUTER_REGISTRY_ADDRESSES: registry.address,
-      ROUTER_QUEUE_PATH: join(folder, 'queue.sqlite'),
-    }),
-  })
-  const metrics = createMetrics()
-  const edge = await startEdge({
-    ...kit,
-    metrics,
-    config: readEdgeConfig({
-      EDGE_LISTEN_ADDRESS: '127.0.0.1:0',
-      EDGE_DEVICE_LISTEN_ADDRESS: '127.0.0.1:0',
-      EDGE_REGISTRY_ADDRESSES: registry.address,
-      EDGE_ROUTER_ADDRESSES: router.address,
-      EDGE_DELIVERY_RATE_PER_SECOND: '1',
-      EDGE_DELIVERY_BURST: '4',
-      EDGE_DRAIN_NOTICE_MS: '0',
-      EDGE_DRAIN_MS: '0',
-      EDGE_DRAIN_GRACE_MS: '0',
-    }),
-  })
-  return { edge, router, metrics, closers }
-}
+import { startLocalPlane } from './local-plane.ts'
 
 test('a burst beyond the rate waits in the inbox and comes whole, each message once, as the rate allows', async () => {
-  const { edge, router, metrics, closers } = await startPlane()
+  // One message a second, and four at once.
+  const edgeEnv = { EDGE_DELIVERY_RATE_PER_SECOND: '1', EDGE_DELIVERY_BURST: '4' }
+  const { edges, routerAddress, closers } = await startLocalPlane({ edgeEnv })
   try {
+    const [edge] = edges
+    if (edge === undefined) throw new Error('no edge')
+    const { metrics } = edge
     const handled: string[] = []
     const device = connectDevice({
       url: `ws://${edge.deviceAddress}/v1/connect`,
@@ -71,7 +24,7 @@ test('a burst beyond the rate waits in the inbox and comes whole, each message o
     })
     closers.add('device', () => device.close({ graceMs: 0 }))
     await expect.poll(() => device.state, { timeout: 30_000 }).toBe('open')
-    const connection = connectGrpc({ addresses: router.address, log: silentLog, clock: systemClock })
+    const connection = connectGrpc({ addresses: routerAddress, log: silentLog, clock: systemClock })
     closers.add('connection', () => connection.close())
     const service = connection.client(PublishServiceDefinition)
     const publish = (name: string, priority: Priority) =>

@@ -1,61 +1,8 @@
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { WebSocket } from 'ws'
-import { readEdgeConfig, startEdge } from '../edge/index.ts'
-import { readRegistryConfig, startRegistry } from '../registry/index.ts'
-import { readRouterConfig, startRouter } from '../router/index.ts'
-import { systemClock } from '../service-kit/clock.ts'
-import { createClosers } from '../service-kit/closers.ts'
-import { createMetrics } from '../service-kit/metrics.ts'
-import { systemRandom } from '../service-kit/random.ts'
 import { metricValue } from '../service-kit/testing/metric-value.ts'
 import { recordingLog } from '../service-kit/testing/recording-log.ts'
-
-/** A registry and a router on files, and so many edges, as in production but for store and queue. */
-async function startPlane(edgeCount: number) {
-  const folder = mkdtempSync(join(tmpdir(), 'pushplane-duplicate-'))
-  const log = recordingLog()
-  const closers = createClosers(log, systemClock)
-  closers.add('folder', () => rmSync(folder, { recursive: true, force: true }))
-  const kit = { clock: systemClock, random: systemRandom, log, closers }
-  const registry = await startRegistry({
-    ...kit,
-    metrics: createMetrics(),
-    config: readRegistryConfig({
-      REGISTRY_LISTEN_ADDRESS: '127.0.0.1:0',
-      REGISTRY_STORE: 'sqlite',
-      REGISTRY_SQLITE_PATH: join(folder, 'registry.sqlite'),
-    }),
-  })
-  const router = await startRouter({
-    ...kit,
-    metrics: createMetrics(),
-    onFatal: (cause) => expect.unreachable(String(cause)),
-    config: readRouterConfig({
-      ROUTER_LISTEN_ADDRESS: '127.0.0.1:0',
-      ROUTER_REGISTRY_ADDRESSES: registry.address,
-      ROUTER_QUEUE_PATH: join(folder, 'queue.sqlite'),
-    }),
-  })
-  const edges = []
-  for (let index = 0; index < edgeCount; index++) {
-    const metrics = createMetrics()
-    const config = readEdgeConfig({
-      EDGE_NAME: `edge-${index}`,
-      EDGE_LISTEN_ADDRESS: '127.0.0.1:0',
-      EDGE_DEVICE_LISTEN_ADDRESS: '127.0.0.1:0',
-      EDGE_REGISTRY_ADDRESSES: registry.address,
-      EDGE_ROUTER_ADDRESSES: router.address,
-      EDGE_DRAIN_NOTICE_MS: '0',
-      EDGE_DRAIN_MS: '0',
-      EDGE_DRAIN_GRACE_MS: '0',
-    })
-    edges.push({ ...(await startEdge({ ...kit, config, metrics })), metrics })
-  }
-  return { edges, log, close: () => closers.close({ graceMs: 20_000 }) }
-}
+import { startLocalPlane } from './local-plane.ts'
 
 /** Connects as the device, and waits for `welcome`. */
 async function connect(deviceAddress: string) {
@@ -68,7 +15,8 @@ async function connect(deviceAddress: string) {
 }
 
 test('two devices under one id on ever other edges: the newest wins each time, from the sixth change on the replaced one is told 4006, it is reported, and nobody is locked out', async () => {
-  const { edges, log, close } = await startPlane(3)
+  const log = recordingLog()
+  const { edges, closers } = await startLocalPlane({ edgeCount: 3, log })
   try {
     const codes: number[] = []
     let holder = await connect(edges[0]?.deviceAddress ?? '')
@@ -91,6 +39,6 @@ test('two devices under one id on ever other edges: the newest wins each time, f
     const counted = await Promise.all(edges.map(({ metrics }) => metricValue(metrics, 'push_edge_duplicate_identities_total')))
     expect(counted.reduce<number>((sum, count) => sum + (count ?? 0), 0)).toBe(3)
   } finally {
-    await close()
+    await closers.close({ graceMs: 20_000 })
   }
 }, 240_000)
