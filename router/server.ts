@@ -164,6 +164,7 @@ export async function startRouter(options: RouterOptions): Promise<Router> {
   const queries = createMessageQueries({
     ...parts,
     permissions,
+    audit,
     registry,
     receipts,
     callDeadlineMs: config.lookupDeadlineMs,

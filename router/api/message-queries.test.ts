@@ -9,6 +9,7 @@ import { serveGrpc } from '../../service-kit/grpc-server.ts'
 import { silentLog } from '../../service-kit/log.ts'
 import { createMetrics } from '../../service-kit/metrics.ts'
 import { systemRandom } from '../../service-kit/random.ts'
+import type { Act } from '../audit/audit-log.ts'
 import type { Dispatcher } from '../dispatch/dispatcher.ts'
 import { createReceipts } from '../dispatch/receipts.ts'
 import type { MessageQueue } from '../queue/message-queue.ts'
@@ -24,14 +25,22 @@ const nobody = (): never => {
   throw new Error('these calls need neither queue nor dispatch')
 }
 
-/** The real service over gRPC, with the real writer of receipts, before a registry in memory. */
+/** The real service over gRPC, with the real writer of receipts, before a registry in memory. `recorded`: what was put on record. */
 async function bench({ watchCountMax = 10, policy }: { watchCountMax?: number; policy?: Policy } = {}) {
+  const recorded: Act[] = []
+  const audit = { fails: false }
   const registry = await startReceiptRegistry()
   const parts = { clock: systemClock, random: systemRandom, log: silentLog, metrics: createMetrics() }
   const receipts = createReceipts({ registry: registry.connection, ...parts, callDeadlineMs: 10_000 })
   const permissions = createPermissions(() => policy, systemClock)
   const queries = createMessageQueries({
     permissions,
+    audit: {
+      async record(act) {
+        if (audit.fails) throw new PushError('AUDIT_UNAVAILABLE', 'nowhere')
+        recorded.push(act)
+      },
+    },
     registry: registry.connection,
     receipts,
     ...parts,
@@ -63,7 +72,7 @@ async function bench({ watchCountMax = 10, policy }: { watchCountMax?: number; p
     await server.drain(0)
     await registry.stop()
   })
-  return { registry, server, client: connection.client(PublishServiceDefinition) }
+  return { registry, server, recorded, audit, client: connection.client(PublishServiceDefinition) }
 }
 
 async function failureOf(call: Promise<unknown>) {
@@ -249,11 +258,24 @@ test('operators whom the policy lets see everybody’s messages see them, and ta
   const cancelling = await policyOf('messages.cancel')
   cancelling.registry.add(foreign)
   expect(await failureOf(cancelling.client.getMessage({ messageId: id }, bound))).toMatchObject({ reason: 'MESSAGE_UNKNOWN' })
+  cancelling.audit.fails = true
+  expect(await failureOf(cancelling.client.cancelMessage({ messageId: id }, bound))).toMatchObject({
+    reason: 'AUDIT_UNAVAILABLE',
+  })
+  expect(cancelling.registry.removed).toEqual([])
+  cancelling.audit.fails = false
   expect(await cancelling.client.cancelMessage({ messageId: id }, bound)).toMatchObject({ removedCount: 1 })
+  // What is another's is on record before it goes.
+  expect(cancelling.recorded).toEqual([
+    { principal: 'anonymous', action: 'push.v1.PublishService/CancelMessage', target: `message/${id}`, messageId: id },
+  ])
 })
 
 test('a publisher sees its own without any word of the policy', async () => {
-  const { registry, client } = await bench({ policy: new Map() })
+  const { registry, client, recorded } = await bench({ policy: new Map() })
   registry.add(receipt(id, { state: MessageState.ACKNOWLEDGED, time: 10, more: { principal: 'anonymous' } }))
   expect(await client.getMessage({ messageId: id }, bound)).toMatchObject({ devices: [{ deviceId: 'd' }] })
+  registry.add(receipt(id, { deviceId: 'e', state: MessageState.STORED, time: 10, more: { principal: 'anonymous' } }))
+  expect(await client.cancelMessage({ messageId: id }, bound)).toMatchObject({ removedCount: 1 })
+  expect(recorded).toEqual([])
 })

@@ -12,6 +12,8 @@ import type { Log } from '../../service-kit/log.ts'
 import type { Metrics } from '../../service-kit/metrics.ts'
 import type { Random } from '../../service-kit/random.ts'
 import { microsFromTimestamp, timestampFromMicros } from '../../service-kit/time.ts'
+import { takeBackAct } from '../audit/acts.ts'
+import type { AuditLog } from '../audit/audit-log.ts'
 import type { Receipts } from '../dispatch/receipts.ts'
 import { deviceCountOf, deviceOutcomes, expireTimeOf } from './message-state.ts'
 import { createMessageWatches } from './message-watches.ts'
@@ -22,6 +24,7 @@ export interface MessageQueriesOptions {
   readonly registry: GrpcConnection
   readonly receipts: Receipts
   readonly permissions: Permissions
+  readonly audit: Pick<AuditLog, 'record'>
   readonly clock: Clock
   readonly random: Random
   readonly log: Log
@@ -42,7 +45,7 @@ const messageIdPattern = /^[0-9a-f]{8}-[0-9a-f]{4}-[78][0-9a-f]{3}-[89ab][0-9a-f
 
 /** Answers what became of messages, follows them and takes them back. It owns nothing that must be closed: watches end with the server. */
 export function createMessageQueries(options: MessageQueriesOptions): MessageQueries {
-  const { registry, receipts, permissions, clock, log, metrics, callDeadlineMs } = options
+  const { registry, receipts, permissions, audit, clock, log, metrics, callDeadlineMs } = options
   const receiptClient = registry.client(ReceiptServiceDefinition)
   const inboxClient = registry.client(InboxServiceDefinition)
   const cancelled = metrics.counter('push_router_cancelled_total', 'Messages taken back from inboxes')
@@ -107,6 +110,10 @@ export function createMessageQueries(options: MessageQueriesOptions): MessageQue
       const now = deviceOutcomes(found, clock.nowMicros())
       const stored = now.filter(isStored).flatMap(({ deviceId }) => storedReceiptOf(found, deviceId))
       if (stored.length === 0) return { removedCount: 0, devices: now }
+      // Another's message is an operator's to take back.
+      if (stored.some(({ principal }) => principal !== caller.principal)) {
+        await audit.record(takeBackAct(caller.principal, messageId))
+      }
       const taken = await takeBack(stored)
       log.info('message taken back', { message_id: messageId, principal: caller.principal, device_count: taken.length })
       return { removedCount: taken.length, devices: deviceOutcomes([...found, ...taken], clock.nowMicros()) }

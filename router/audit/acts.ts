@@ -42,6 +42,12 @@ export function operatorAct(principal: string, call: OperatorCall, request: unkn
   return { principal, action, target: targetOf(given), reason: reason ?? '', detail: JSON.stringify(rest) }
 }
 
+/** What is recorded of a message that somebody takes back who has not published it. */
+export function takeBackAct(principal: string, messageId: string): Act {
+  const action = `${PublishServiceDefinition.fullName}/${PublishServiceDefinition.methods.cancelMessage.name}`
+  return { principal, action, target: `message/${messageId}`, messageId }
+}
+
 /** What is recorded of a message of class RECOVERY. */
 export function recoveryAct({ messageId, message, principal }: QueuedMessage): Act {
   const target = message?.target

@@ -9,7 +9,7 @@ import { seededRandom } from '../../service-kit/random.ts'
 import { metricValue } from '../../service-kit/testing/metric-value.ts'
 import { recordingLog } from '../../service-kit/testing/recording-log.ts'
 import { SteeredClock } from '../../service-kit/testing/steered-clock.ts'
-import { type Act, type AuditLog, createAuditLog, queueWaitMs } from './audit-log.ts'
+import { type Act, type AuditLog, createAuditLog, queueWaitMs, refusedRate } from './audit-log.ts'
 import { type AuditJournal, openAuditJournal } from './journal-file.ts'
 
 let folder: string
@@ -85,6 +85,28 @@ describe('while the queue is there', () => {
       },
     ])
     expect(await durable('queue')).toBe(1)
+  })
+
+  test('who may do nothing does not fill the topic by asking: beyond a rate refusals are counted only, of that principal alone', async () => {
+    const { open, queue, clock, metrics } = bench()
+    const audit = open()
+    const refuse = (principal: string) =>
+      audit
+        .decide(act('r', { principal }), () => {
+          throw new PushError('PERMISSION_MISSING', 'no')
+        })
+        .catch((error: unknown) => error)
+    for (let count = 0; count < refusedRate.burst + 5; count++) {
+      expect(await refuse('mallory')).toMatchObject({ reason: 'PERMISSION_MISSING' })
+    }
+    expect(queue.taken).toHaveLength(refusedRate.burst)
+    expect(await metricValue(metrics, 'push_router_audit_refused_left_out_total')).toBe(5)
+    await refuse('anna')
+    await audit.decide(act('allowed', { principal: 'mallory' }), () => undefined)
+    expect(queue.taken).toHaveLength(refusedRate.burst + 2)
+    await clock.advance(1_000 / refusedRate.ratePerSecond)
+    await refuse('mallory')
+    expect(queue.taken).toHaveLength(refusedRate.burst + 3)
   })
 
   test('what is refused is recorded as such, and stays refused', async () => {

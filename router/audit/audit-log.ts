@@ -7,6 +7,7 @@ import { uuidV7 } from '../../service-kit/ids.ts'
 import type { Log } from '../../service-kit/log.ts'
 import type { Metrics } from '../../service-kit/metrics.ts'
 import type { Random } from '../../service-kit/random.ts'
+import { type TokenLevel, type TokenRate, takeToken } from '../../service-kit/token-bucket.ts'
 import type { MessageQueue } from '../queue/message-queue.ts'
 import type { AuditJournal, JournalRecord } from './journal-file.ts'
 
@@ -35,7 +36,7 @@ export interface AuditLog {
   record(act: Act): Promise<void>
   /**
    * Runs `check` and records the act as allowed, or as refused with what `check` has thrown, which is thrown again. That a refused act cannot be
-   * recorded is logged and counted: it is not done anyway.
+   * recorded is logged and counted: it is not done anyway. So is what one principal is refused beyond `refusedRate`.
    */
   decide(act: Act, check: () => void | Promise<void>): Promise<void>
   /** Records that wait in the journal. */
@@ -46,6 +47,10 @@ export interface AuditLog {
 
 /** How long the queue may take before the journal takes the record, in ms: recovery must work while Kafka hangs. */
 export const queueWaitMs = 2_000
+/** Refused acts of one principal that are recorded: whoever may do nothing must not fill the topic by asking. */
+export const refusedRate: TokenRate = { ratePerSecond: 1, burst: 100 }
+/** Principals whose refused acts are counted; above it the one that was refused first is forgotten. */
+export const refusedPrincipalsMax = 10_000
 /** How long one upload may take, in ms, before it is tried again. */
 const uploadTimeoutMs = 30_000
 const uploadBatchMax = 100
@@ -62,6 +67,11 @@ export function createAuditLog(options: AuditLogOptions): AuditLog {
     'Acts that could not be recorded, by whether they were allowed; those that were have not been done',
     ['allowed'],
   )
+  const leftOut = metrics.counter(
+    'push_router_audit_refused_left_out_total',
+    'Refused acts that are not on record, because their principal was refused too often',
+  )
+  const refusedBy = new Map<string, TokenLevel>()
   const waiting = metrics.gauge('push_router_audit_journal_records', 'Audit records that wait in the journal for the queue')
   const uploads = metrics.counter('push_router_audit_uploads_total', 'Batches of the journal put on the queue, by result', [
     'result',
@@ -189,6 +199,17 @@ export function createAuditLog(options: AuditLogOptions): AuditLog {
     log.info('act recorded', { audit_id: auditId, principal, action, target, allowed, ...(refusal && { refusal }) })
   }
 
+  function mayRecordRefusal(principal: string): boolean {
+    const nowMs = clock.monotonic()
+    const level = refusedBy.get(principal) ?? { tokens: refusedRate.burst, filledAt: nowMs }
+    refusedBy.set(principal, level)
+    const [first] = refusedBy.keys()
+    if (first !== undefined && refusedBy.size > refusedPrincipalsMax) refusedBy.delete(first)
+    if (takeToken(level, refusedRate, nowMs)) return true
+    leftOut.inc()
+    return false
+  }
+
   waiting.set(journal?.count ?? 0)
   if (journal && journal.count > 0) {
     log.info('audit records wait in the journal', { record_count: journal.count })
@@ -202,7 +223,7 @@ export function createAuditLog(options: AuditLogOptions): AuditLog {
         await check()
       } catch (refusal) {
         // Its failure is logged and counted where it happens.
-        await write(act, false, toPushError(refusal).reason).catch(() => undefined)
+        if (mayRecordRefusal(act.principal)) await write(act, false, toPushError(refusal).reason).catch(() => undefined)
         throw refusal
       }
       await write(act, true)

@@ -635,6 +635,32 @@ describe('what the device cannot have now', () => {
     expect(bench.late).toMatchObject([{ messageId: 'm', deviceId: 'd', kind: OutcomeKind.ACKNOWLEDGED }])
   })
 
+  test('a look-up that fails when the message has its end already changes nothing: the device is not sent what was told as dropped', async () => {
+    const bench = dispatchBench()
+    bench.connect('d', 'e1:s1')
+    const lookUp = Promise.withResolvers<void>()
+    const record = Promise.withResolvers<void>()
+    bench.registry.held = lookUp.promise
+    bench.receipts.held = record.promise
+    const answer = bench.dispatcher.deliverDirect(bench.queued('m', 'd', { ttl: { seconds: 0, nanos: 0 } }), 1_000)
+    await settle()
+    // Its caller waits no longer, and what that is told is being recorded when the look-up fails.
+    await bench.clock.advance(1_500)
+    await settle()
+    bench.registry.down = true
+    lookUp.resolve()
+    await settle()
+    bench.registry.held = undefined
+    bench.registry.down = false
+    await bench.clock.advance(5_000)
+    await settle()
+    expect(bench.link('e1').offered).toEqual([])
+    record.resolve()
+    expect(await answer).toMatchObject({ state: MessageState.DROPPED })
+    await bench.clock.advance(5_000)
+    expect(bench.link('e1').offered).toEqual([])
+  })
+
   test('an answer that comes while the message is being stored takes it out again, once the store has returned', async () => {
     const bench = dispatchBench()
     bench.connect('d', 'e1:s1')

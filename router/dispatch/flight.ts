@@ -235,6 +235,7 @@ export class Flight implements Boarding {
     try {
       found = await lookups.find(this.deviceId, how)
     } catch {
+      if (this.#stage !== 'looking-up') return
       return this.#registryFailed(() => void this.#lookUp(how))
     }
     if (this.#stage !== 'looking-up') return
@@ -257,6 +258,7 @@ export class Flight implements Boarding {
     try {
       await this.#context.lookups.unregister(row)
     } catch {
+      if (this.#stage !== 'looking-up') return
       return this.#registryFailed(() => void this.#unregister())
     }
     if (this.#stage !== 'looking-up') return

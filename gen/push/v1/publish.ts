@@ -1295,9 +1295,10 @@ export const PublishServiceDefinition = {
     },
     /**
      * Takes a message back from the inboxes that it lies in. One that is in the queue cannot be recalled, nor one that was published with receipts
-     * NONE. A device that connects at this very moment may get it all the same; its answer then counts. Safe to repeat.
+     * NONE. A device that connects at this very moment may get it all the same; its answer then counts. Safe to repeat. That somebody takes back what
+     * another has published is on record before it is done.
      *
-     * Errors: INVALID_ARGUMENT, UNAVAILABLE (repeat).
+     * Errors: INVALID_ARGUMENT, UNAVAILABLE (repeat; AUDIT_UNAVAILABLE: it cannot be put on record).
      */
     cancelMessage: {
       name: "CancelMessage",
@@ -1354,9 +1355,10 @@ export interface PublishServiceImplementation<CallContextExt = {}> {
   ): ServerStreamingMethodResult<DeepPartial<WatchMessageResponse>>;
   /**
    * Takes a message back from the inboxes that it lies in. One that is in the queue cannot be recalled, nor one that was published with receipts
-   * NONE. A device that connects at this very moment may get it all the same; its answer then counts. Safe to repeat.
+   * NONE. A device that connects at this very moment may get it all the same; its answer then counts. Safe to repeat. That somebody takes back what
+   * another has published is on record before it is done.
    *
-   * Errors: INVALID_ARGUMENT, UNAVAILABLE (repeat).
+   * Errors: INVALID_ARGUMENT, UNAVAILABLE (repeat; AUDIT_UNAVAILABLE: it cannot be put on record).
    */
   cancelMessage(
     request: CancelMessageRequest,
@@ -1408,9 +1410,10 @@ export interface PublishServiceClient<CallOptionsExt = {}> {
   ): AsyncIterable<WatchMessageResponse>;
   /**
    * Takes a message back from the inboxes that it lies in. One that is in the queue cannot be recalled, nor one that was published with receipts
-   * NONE. A device that connects at this very moment may get it all the same; its answer then counts. Safe to repeat.
+   * NONE. A device that connects at this very moment may get it all the same; its answer then counts. Safe to repeat. That somebody takes back what
+   * another has published is on record before it is done.
    *
-   * Errors: INVALID_ARGUMENT, UNAVAILABLE (repeat).
+   * Errors: INVALID_ARGUMENT, UNAVAILABLE (repeat; AUDIT_UNAVAILABLE: it cannot be put on record).
    */
   cancelMessage(
     request: DeepPartial<CancelMessageRequest>,

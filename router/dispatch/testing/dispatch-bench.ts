@@ -162,7 +162,13 @@ export function dispatchBench(limits: Partial<DispatchLimits> = {}) {
   const accounts = new Map<string, string[]>()
   const deadLetters: { key: string; value: Uint8Array }[] = []
   const unregistered: SessionRow[] = []
-  const registry = { down: false, finds: [] as { deviceId: string; fresh: boolean; allRows: boolean }[], pageSize: 3 }
+  const registry = {
+    down: false,
+    /** Look-ups wait for it. */
+    held: undefined as Promise<void> | undefined,
+    finds: [] as { deviceId: string; fresh: boolean; allRows: boolean }[],
+    pageSize: 3,
+  }
   const cache = createRouteCache({ clock, random, metrics, entryCountMax: 1_000, entryTtlMs: 300_000 })
   let deadLetterFails = 0
 
@@ -172,6 +178,7 @@ export function dispatchBench(limits: Partial<DispatchLimits> = {}) {
       if (remembered)
         return { routes: [{ row: remembered, edgeState: EdgeLeaseState.UNSPECIFIED }], more: false, remembered: true }
       registry.finds.push({ deviceId, fresh, allRows })
+      if (registry.held) await registry.held
       if (registry.down) throw new PushError('REGISTRY_UNAVAILABLE', 'down')
       const all = rows.get(deviceId) ?? []
       const shown = allRows ? all : all.slice(0, registry.pageSize)
@@ -191,6 +198,7 @@ export function dispatchBench(limits: Partial<DispatchLimits> = {}) {
       return { deviceIds: devices.slice(from, next), nextPageToken: next < devices.length ? String(next) : '' }
     },
     async unregister(row) {
+      if (registry.held) await registry.held
       if (registry.down) throw new PushError('REGISTRY_UNAVAILABLE', 'down')
       unregistered.push(row)
       rows.set(
@@ -227,7 +235,7 @@ export function dispatchBench(limits: Partial<DispatchLimits> = {}) {
     fails: 0,
     evictions: [] as { entry: InboxEntry; replaced: boolean }[],
   }
-  const receipts = { recorded: [] as Receipt[], fails: 0 }
+  const receipts = { recorded: [] as Receipt[], fails: 0, held: undefined as Promise<void> | undefined }
   const late: LateAnswer[] = []
   const left: string[] = []
   const steps: string[] = []
@@ -248,6 +256,7 @@ export function dispatchBench(limits: Partial<DispatchLimits> = {}) {
   const recorder = createStateRecorder(
     {
       async record(receipt) {
+        if (receipts.held) await receipts.held
         if (receipts.fails-- > 0) throw new PushError('REGISTRY_UNAVAILABLE', 'down')
         receipts.recorded.push(receipt)
       },
