@@ -3,9 +3,11 @@ import 'reflect-metadata'
 import { webcrypto } from 'node:crypto'
 import { once } from 'node:events'
 import { createServer } from 'node:https'
-import { connect as connectTcp } from 'node:net'
+import { connect as connectTcp, type Socket } from 'node:net'
 import { duplexPair } from 'node:stream'
 import { connect as connectTls, type TLSSocket } from 'node:tls'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import { X509CertificateGenerator } from '@peculiar/x509'
 import { beforeAll, expect, test } from 'vitest'
 import { createMetrics } from '../../service-kit/metrics.ts'
@@ -52,8 +54,12 @@ async function serveTls(limited: Partial<PortLimits> = {}) {
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
   const bound = server.address()
   const port = typeof bound === 'object' ? (bound?.port ?? 0) : 0
+  // Which sockets of the server are still in memory.
+  const entered: WeakRef<object>[] = []
+  server.prependListener('connection', (socket) => void entered.push(new WeakRef(socket)))
   return {
     port,
+    entered,
     clock,
     door,
     turnedAway,
@@ -141,5 +147,37 @@ test('one that is over a limit and finds no place to be heard is cut before TLS 
   await once(cut, 'close')
   expect(turnedAway).toEqual(['address_connections true'])
   first.destroy()
+  await close()
+})
+
+test('connections that end before TLS is agreed leave nothing behind, nor do those that end after', async () => {
+  setFlagsFromString('--expose-gc')
+  const collect: () => void = runInNewContext('gc')
+  const { port, entered, clock, door, close } = await serveTls()
+  const silent: Socket[] = []
+  for (let round = 0; round < 20; round++) {
+    const gone = tcp(port)
+    await once(gone, 'connect')
+    gone.destroy()
+    const junk = tcp(port)
+    const junkClosed = once(junk, 'close')
+    junk.resume().write('GET / HTTP/1.1\r\n\r\n')
+    await junkClosed
+    silent.push(tcp(port))
+  }
+  const well = connectTls({ port, host: '127.0.0.1', rejectUnauthorized: false })
+  expect(await ask(well)).toContain('127.0.0.1')
+  well.destroy()
+  const cut = Promise.all(silent.map((socket) => once(socket, 'close')))
+  await clock.advance(10_000)
+  await cut
+  await expect.poll(() => door.size).toBe(0)
+  expect(entered).toHaveLength(61)
+  // The last ones may still be held by what Node has at hand.
+  const inMemory = () => {
+    collect()
+    return entered.filter((reference) => reference.deref() !== undefined).length
+  }
+  await expect.poll(inMemory, { timeout: 10_000 }).toBeLessThan(10)
   await close()
 })

@@ -44,6 +44,8 @@ export function guardDoor(server: Server, options: FrontDoorOptions): FrontDoor 
   const speaksTls = server instanceof TlsServer
   // While TLS shakes hands, by its two ends, and which socket it made of which.
   const securing = new Map<string, Socket>()
+  // Kept from its start: a socket that is closed no longer knows its ends.
+  const securingKeys = new WeakMap<Socket, string>()
   const securedOf = new WeakMap<Socket, TLSSocket>()
   const rawOf = new WeakMap<Duplex, Socket>()
   const inner = server.listeners('connection')
@@ -99,7 +101,11 @@ export function guardDoor(server: Server, options: FrontDoorOptions): FrontDoor 
       return turnAway(socket, visit.refusal)
     }
     wait(socket)
-    if (speaksTls) securing.set(endsOf(socket), socket)
+    if (speaksTls) {
+      const key = endsOf(socket)
+      securing.set(key, socket)
+      securingKeys.set(socket, key)
+    }
     for (const listener of inner) listener.call(server, socket)
   }
 
@@ -137,11 +143,18 @@ export function guardDoor(server: Server, options: FrontDoorOptions): FrontDoor 
     else enter(socket, remoteAddress, remoteAddress)
     options.counted()
   })
+  /** TLS shakes hands with it no more. Its ends may be those of another connection by now. */
+  const securedOrGone = (raw: Socket) => {
+    const key = securingKeys.get(raw)
+    if (key === undefined) return
+    securingKeys.delete(raw)
+    if (securing.get(key) === raw) securing.delete(key)
+  }
   // Before the server's own listener, which is the first to ask for the visit.
   server.prependListener('secureConnection', (secured: TLSSocket) => {
     const raw = securing.get(endsOf(secured))
     if (raw === undefined) return
-    securing.delete(endsOf(secured))
+    securedOrGone(raw)
     const visit = visits.get(raw)
     if (visit !== undefined) visits.set(secured, visit)
     securedOf.set(raw, secured)
@@ -150,7 +163,7 @@ export function guardDoor(server: Server, options: FrontDoorOptions): FrontDoor 
   // Shared by all connections: a closure for each would cost memory for as long as a session lasts.
   function forget(this: Socket) {
     sockets.delete(this)
-    if (speaksTls) securing.delete(endsOf(this))
+    securedOrGone(this)
     visits.get(this)?.leave()
     settle(this)
     headers.remove(this)
