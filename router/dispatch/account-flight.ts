@@ -7,12 +7,6 @@ import type { Boarding } from './lanes.ts'
 import type { Lookups } from './lookups.ts'
 import type { StateRecorder } from './state-recorder.ts'
 
-/** The message's flight to one device of the account. */
-export interface DeviceFlight {
-  board(): void
-  start(): void
-}
-
 /** What an account's flight needs. */
 export interface AccountFlightOptions {
   readonly message: QueuedMessage
@@ -23,9 +17,12 @@ export interface AccountFlightOptions {
   readonly random: Random
   /** A call to the registry has failed (true), or answered again (false). */
   registryFails(fails: boolean): void
-  /** Makes the flight to one device; what it records goes to `recorder`, and `onSettled` is called when it has no next step. */
-  flightTo(deviceId: string, recorder: StateRecorder, onSettled: () => void): DeviceFlight
-  /** Every device that the account has is on its way: the account's next message may go. Called once. */
+  /**
+   * Sends the message to one device, behind what was sent to it before; what it records goes to `recorder`, and `onSettled` is called, later, when it
+   * has no next step.
+   */
+  sendTo(deviceId: string, recorder: StateRecorder, onSettled: () => void): void
+  /** It is sent to every device that the account has, so the account's next message comes behind it at each: that one may go. Called once. */
   onHandedOff(): void
   /** No device has a next step, and that is recorded. Called once. */
   onSettled(deviceCount: number): void
@@ -129,14 +126,12 @@ export class AccountFlight implements Boarding {
   #send(deviceId: string, recorder: StateRecorder): void {
     this.#flyingCount++
     this.#deviceCount++
-    const flight = this.#options.flightTo(deviceId, recorder, () => {
+    this.#options.sendTo(deviceId, recorder, () => {
       this.#flyingCount--
       this.#room?.()
       this.#room = undefined
       this.#settleIfDone()
     })
-    flight.board()
-    flight.start()
   }
 
   #settleIfDone(): void {

@@ -789,6 +789,48 @@ describe('to an account', () => {
     expect(lease.commits).toEqual([1n])
   })
 
+  test("an account's messages are handed off to each device in the order of the queue, also when the first must wait", async () => {
+    const bench = dispatchBench()
+    bench.accounts.set('a', ['d'])
+    bench.connect('d', 'e1:s1')
+    const lease = bench.lease()
+    const link = bench.link('e1')
+    link.state = 'down'
+    await bench.hand(lease, [[0, bench.queued('m1', 'unused', toAccount)]])
+    link.state = 'open'
+    await bench.hand(lease, [
+      [1, bench.queued('m2', 'unused', toAccount)],
+      [2, bench.queued('m3', 'unused', toAccount)],
+    ])
+    await bench.clock.advance(2_000)
+    await settle()
+    expect(link.offered.map((one) => one.messageId)).toEqual(['m1', 'm2', 'm3'])
+  })
+
+  test("a device whose edge does not answer delays none of the account's others, and its messages are held no longer than one is", async () => {
+    const bench = dispatchBench()
+    bench.accounts.set('a', ['dead', 'd'])
+    bench.connect('dead', 'e1:s1')
+    bench.connect('d', 'e2:s2')
+    const lease = bench.lease()
+    bench.link('e1').state = 'down'
+    const messages = ['m1', 'm2', 'm3']
+    await bench.hand(
+      lease,
+      messages.map((messageId, offset) => [offset, bench.queued(messageId, 'unused', toAccount)]),
+    )
+    const link = bench.link('e2')
+    expect(link.offered.map((one) => one.messageId)).toEqual(messages)
+    for (const messageId of messages) link.say(messageId, OutcomeKind.ACKNOWLEDGED)
+    await bench.clock.advance(70_000)
+    await settle()
+    expect(bench.inboxes.entries.map(({ message, deviceId }) => `${message?.messageId} ${deviceId}`).sort()).toEqual(
+      messages.map((messageId) => `${messageId} dead`),
+    )
+    expect(lease.commits.at(-1)).toBe(3n)
+    expect(await metricValue(bench.metrics, 'push_router_stuck', { lane: 'normal' })).toBe(0)
+  })
+
   test('a large account is sent to so many devices at a time', async () => {
     const bench = dispatchBench()
     bench.registry.pageSize = 50

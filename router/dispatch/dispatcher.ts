@@ -261,7 +261,10 @@ export function createDispatcher(options: DispatcherOptions): Dispatcher {
             ...context,
             message: queued,
             accountId: target.value,
-            flightTo: (deviceId, recorder, onSettled) => flightTo(deviceId, () => undefined, onSettled, { recorder }),
+            sendTo(deviceId, recorder, onSettled) {
+              const toDevice = flightTo(deviceId, () => flow.handedOff(lane, toDevice), onSettled, { recorder })
+              flow.lineUp(lane, toDevice)
+            },
             onHandedOff: () => flow.handedOff(lane, flight),
             onSettled(deviceCount) {
               if (deviceCount === 0) noDevices(queued.messageId, target.value, 'queue')

@@ -20,7 +20,7 @@ import { metricValue } from '../../service-kit/testing/metric-value.ts'
 import { recordingLog } from '../../service-kit/testing/recording-log.ts'
 import { SteeredClock } from '../../service-kit/testing/steered-clock.ts'
 import { buildDelivery } from './delivery.ts'
-import { EdgeLink, owedCountMax } from './edge-link.ts'
+import { EdgeLink, owedAtOnceMax, owedCountMax } from './edge-link.ts'
 import { createEdgeLinks } from './edge-links.ts'
 import { defaultLinkLimits, type EdgeLinkLimits, type LinkDelivery } from './link.ts'
 import { emptyMessage } from './testing/dispatch-bench.ts'
@@ -368,6 +368,32 @@ test('with more owed pokes than are remembered, one poke of all sessions takes t
   expect(named.filter((sessionId) => sessionId !== 'by its name again')).toEqual(['last'])
   expect(ofAll).toBe(2)
   expect(await metricValue(metrics, 'push_router_owed_pokes_full_total')).toBe(1)
+})
+
+test('of many owed pokes only so many wait for their answers at once, and all are paid in the end', async () => {
+  const edge = new ScriptedEdge()
+  const named: string[] = []
+  let answers = false
+  edge.answer = (request) => {
+    named.push(...request.inboxReady.map(({ sessionId }) => sessionId))
+    if (!answers) return undefined
+    return {
+      outcomes: [],
+      inboxReadyAnswers: request.inboxReady.map(({ pokeId }) => ({ pokeId, result: InboxReadyResult.ACCEPTED })),
+      closeSessionAnswers: [],
+    }
+  }
+  const link = linkTo(await edge.listen())
+  const count = 3 * owedAtOnceMax
+  for (let n = 0; n < count; n++) link.owePoke({ deviceId: `d${n}`, sessionId: `s${n}` })
+  await expect.poll(() => named.length, { timeout: 10_000 }).toBeGreaterThanOrEqual(owedAtOnceMax)
+  void link.poke({ deviceId: 'd', sessionId: 'after them' }, 10_000)
+  await expect.poll(() => named, { timeout: 10_000 }).toContain('after them')
+  expect(named).toHaveLength(owedAtOnceMax + 1)
+  // The stream breaks: what was not answered is owed again.
+  answers = true
+  edge.breakStreams()
+  await expect.poll(() => new Set(named).size, { timeout: 10_000 }).toBe(count + 1)
 })
 
 test('a link that is closed owes nothing any more', async () => {

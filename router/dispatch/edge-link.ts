@@ -39,6 +39,8 @@ const frameCountMax = 64
 const frameBytesMax = 256 * 1024
 /** Owed pokes that an edge may have. Above it all its sessions are poked. */
 export const owedCountMax = 65_536
+/** Owed pokes that are unanswered on a stream at once: the rest wait for their answers, so that a stream that breaks leaves few to be put back. */
+export const owedAtOnceMax = 1_000
 /** How long an owed poke waits for its answer, in ms, before it is owed again. */
 const owedPokeTimeoutMs = 15_000
 
@@ -83,6 +85,8 @@ export class EdgeLink implements Link {
   readonly #owed = new Map<string, SessionName>()
   /** There were too many: all sessions of the edge are owed one. */
   #owesAll = false
+  /** Owed pokes that are on the stream, and not answered. */
+  #payingCount = 0
   #owedTimer: Timer | undefined
   readonly #owedAll
   readonly #streamEnds
@@ -201,10 +205,14 @@ export class EdgeLink implements Link {
     if (this.#state === 'open') {
       if (this.#owesAll) this.#pokeAll()
       for (const session of this.#owed.values()) {
+        if (this.#payingCount >= owedAtOnceMax) return
+        this.#payingCount++
         this.#owed.delete(session.sessionId)
         // An answer of either kind pays it: a session that has ended leaves the mail to the one that registers next, which sees the hint.
         void this.poke(session, owedPokeTimeoutMs).then((answer) => {
+          this.#payingCount--
           if (answer === 'unanswered') this.owePoke(session)
+          else this.#payOwed()
         })
       }
       return

@@ -31,7 +31,7 @@ interface LaneState {
   readonly flying: Set<Boarding>
   /** Flights that wait for room, in the order of arrival. Bounded by what the queue had fetched before it was paused. */
   readonly waiting: Set<Boarding>
-  /** The last flight to each device that is not handed off: the next one to that device waits for it. */
+  /** The last flight to each device, and of each account, that is not handed off: the next one waits for it. */
   readonly chainEnds: Map<string, Boarding>
   readonly leases: Set<PartitionLease>
   paused: boolean
@@ -150,6 +150,22 @@ export class Lanes {
     this.#fill(lease.lane)
   }
 
+  /**
+   * Lets a flight set out when the one before it to the same device has been handed off. For itself it is for those that are part of a message which has
+   * set out, and have no place of their own: one to each device of an account. Their holds run while they wait, and one device delays no other.
+   */
+  lineUp(laneName: Lane, flight: Boarding): void {
+    const { chainEnds } = this.#lane(laneName)
+    const before = chainEnds.get(flight.chainKey)
+    chainEnds.set(flight.chainKey, flight)
+    flight.board()
+    if (before) {
+      this.#follow(before, flight)
+      if (this.#held) flight.registryFails(true)
+      if (before.stuck) flight.waitBehindStuck()
+    } else flight.start()
+  }
+
   /** The flight's message is on its way: the device's next one may go, unless this one has ended before its own turn: then that waits on. */
   handedOff(laneName: Lane, flight: Boarding): void {
     const { chainEnds } = this.#lane(laneName)
@@ -226,14 +242,7 @@ export class Lanes {
       if (lane.flying.size >= this.#options.inFlightMax || this.#stopped) break
       lane.waiting.delete(flight)
       lane.flying.add(flight)
-      const before = lane.chainEnds.get(flight.chainKey)
-      lane.chainEnds.set(flight.chainKey, flight)
-      flight.board()
-      if (before) {
-        this.#follow(before, flight)
-        if (this.#held) flight.registryFails(true)
-        if (before.stuck) flight.waitBehindStuck()
-      } else flight.start()
+      this.lineUp(laneName, flight)
     }
     this.#inFlight.set({ lane: laneName }, lane.flying.size)
     const full = lane.waiting.size > 0 || lane.flying.size >= this.#options.inFlightMax

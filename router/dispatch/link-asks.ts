@@ -14,7 +14,8 @@ interface Ask {
 export class LinkAsks {
   readonly #clock: Clock
   readonly #asks = new Map<number, Ask>()
-  readonly #unsent: Ask[] = []
+  /** Those that have not been sent, oldest first. By number, since there may be very many, and each may be settled before it is sent. */
+  readonly #unsent = new Map<number, Ask>()
 
   constructor(clock: Clock) {
     this.#clock = clock
@@ -26,7 +27,7 @@ export class LinkAsks {
 
   /** Whether some have not been sent. */
   get sendable(): boolean {
-    return this.#unsent.length > 0
+    return this.#unsent.size > 0
   }
 
   /** Adds one under this number. Resolves with the edge's answer, never rejects. */
@@ -35,13 +36,19 @@ export class LinkAsks {
       const timer = this.#clock.after(timeoutMs, () => this.settle(id, 'unanswered'))
       const ask: Ask = { frame, settle: (answer) => resolve(answer as Answer | 'unanswered' | 'gone'), timer }
       this.#asks.set(id, ask)
-      this.#unsent.push(ask)
+      this.#unsent.set(id, ask)
     })
   }
 
   /** Takes up to so many that have not been sent. */
   takeSendable(countMax: number): AskFrame[] {
-    return this.#unsent.splice(0, countMax).map((ask) => ask.frame)
+    const frames: AskFrame[] = []
+    for (const [id, { frame }] of this.#unsent) {
+      if (frames.length >= countMax) break
+      this.#unsent.delete(id)
+      frames.push(frame)
+    }
+    return frames
   }
 
   /** The answer has come, or will not. */
@@ -49,9 +56,8 @@ export class LinkAsks {
     const ask = this.#asks.get(id)
     if (!ask) return
     this.#asks.delete(id)
+    this.#unsent.delete(id)
     ask.timer.cancel()
-    const place = this.#unsent.indexOf(ask)
-    if (place >= 0) this.#unsent.splice(place, 1)
     ask.settle(answer)
   }
 
