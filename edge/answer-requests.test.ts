@@ -152,6 +152,22 @@ test('what a device may send on a WebSocket it may send here: frames by their nu
   ])
 })
 
+test('answers to what the device was sent count for nothing, unless the request holds something else too', async () => {
+  const { post, taken } = await lone({
+    clock: new SteeredClock(),
+    deviceFrames: () => ({ ratePerSecond: 1, burst: 32 }),
+    awaits: (deviceId, frame) => deviceId === 'tv-1' && frame.type === 'result' && frame.id.startsWith('sent'),
+  })
+  const result = (id: string) => ({ type: 'result', id, status: 'ok', data: 'y'.repeat(20_000) })
+  for (let index = 0; index < 20; index++) {
+    expect((await post([result(`sent-${index}`), result(`sent-too-${index}`)])).status).toBe(204)
+  }
+  // Ten of 32 each.
+  const mixed = [result('sent'), result('other')]
+  for (const status of [204, 204, 204, 429]) expect((await post(mixed)).status).toBe(status)
+  expect(taken).toHaveLength(46)
+})
+
 test('above so many at once the edge asks to come later', async () => {
   const judged = Promise.withResolvers<void>()
   const identity = {
@@ -206,6 +222,28 @@ describe('with sessions', () => {
     expect((await postAnswers(deviceAddress, { type: 'ack', ids: [delivery.messageId] }, headers)).status).toBe(204)
     expect(await router.kinds(delivery.deliveryId, 2)).toEqual([OutcomeKind.WRITTEN, OutcomeKind.ACKNOWLEDGED])
     await expect.poll(() => edge.plane.lateAnswers).toMatchObject([{ deviceId: 'tv-2' }])
+  })
+
+  test('answers to what came by the stream are not limited by their size', async ({ edge }) => {
+    const { deviceAddress } = await edge.start({ EDGE_DEVICE_FRAMES_PER_SECOND: '1', EDGE_DEVICE_FRAME_BURST: '32' })
+    const device = connectForm('event stream', deviceAddress, 'dev:tv-1')
+    closers.push(() => device.drop())
+    await device.next('welcome')
+    const router = edge.router()
+    const sent = Array.from({ length: 5 }, () =>
+      deliveryOf({ confirm: 'RESULT' }, { sessionId: edge.plane.rows[0]?.sessionId ?? '' }),
+    )
+    router.send({ deliveries: sent })
+    for (const { messageId, deliveryId } of sent) {
+      const answers = [
+        { type: 'ack', ids: [messageId] },
+        { type: 'result', id: messageId, status: 'ok', data: 'y'.repeat(44 * 1024) },
+      ]
+      await router.kinds(deliveryId)
+      const { status } = await postAnswers(deviceAddress, answers, { authorization: 'Bearer dev:tv-1' })
+      expect(status).toBe(204)
+      expect((await router.kinds(deliveryId, 3)).at(-1)).toBe(OutcomeKind.RESULT)
+    }
   })
 
   test('answers to what another edge has sent go to a router, as late ones of that device', async ({ edge }) => {

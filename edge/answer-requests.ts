@@ -34,6 +34,8 @@ export interface AnswerRequestsOptions {
   readonly authenticated: (request: IncomingMessage) => void
   /** What a device may send, as on a WebSocket: what costs is to read it and to look for it. */
   readonly deviceFrames: () => TokenRate
+  /** Whether the frame is the first answer to what the device was sent from here. */
+  readonly awaits: (deviceId: string, frame: ClientFrame) => boolean
   /** Takes one answer of that device. */
   readonly take: (deviceId: string, frame: ClientFrame) => void
   /** Shows a new credential to the event stream of that device; false when none is open here. */
@@ -118,7 +120,8 @@ export function createAnswerRequests(options: AnswerRequestsOptions): AnswerRequ
       return refuse({ status: 400, reason: 'invalid_answers', message: decoded.message }, decoded.reason)
     }
     const deviceFrames = options.deviceFrames()
-    if (!rate.frames.takeTogether({ deviceFrames }, clock.monotonic(), decoded.frames, body.length)) {
+    const awaited = decoded.frames.every((frame) => options.awaits(verdict.deviceId, frame))
+    if (!awaited && !rate.frames.takeTogether({ deviceFrames }, clock.monotonic(), decoded.frames, body.length)) {
       const message = `a device sends at most ${deviceFrames.ratePerSecond} frames a second, and ${deviceFrames.burst} at once`
       return refuse({ status: 429, reason: 'answers_rate', message, headers: later() }, 'RATE_EXCEEDED')
     }

@@ -159,7 +159,7 @@ export const edgeConfig = defineConfig(
     deviceFramesPerSecond: setting('EDGE_DEVICE_FRAMES_PER_SECOND', wholeNumber({ min: 1, max: 100_000 }), {
       default: 200,
       reloadable: true,
-      doc: 'Frames a second that one device may send, pings and pongs among them; each started 4 KiB and each 10 ids of an ack count as one. Above it the device is closed with 4502.',
+      doc: 'Frames a second that one device may send, pings and pongs among them; each started 4 KiB and each 10 ids of an ack count as one, first answers to what the edge has sent as none. Above it the device is closed with 4502.',
     }),
     deviceFrameBurst: setting('EDGE_DEVICE_FRAME_BURST', wholeNumber({ min: 32, max: 1_000_000 }), {
       default: 1_000,

@@ -58,6 +58,8 @@ export interface DeviceServerOptions {
   readonly admit: (device: AdmittedDevice) => void
   /** Takes an answer that came without a session. */
   readonly takeAnswer: (deviceId: string, frame: ClientFrame) => void
+  /** Whether the frame is the first answer to what the device was sent from here: such frames are not counted. */
+  readonly awaits: (deviceId: string, frame: ClientFrame) => boolean
   /** What a device may send without a session. */
   readonly deviceFrames: () => TokenRate
   /** Shows a new credential to the event stream of that device; false when none is open here. */
@@ -270,6 +272,7 @@ export async function serveDevices(options: DeviceServerOptions): Promise<Device
     ...requestsShared,
     shut: ({ socket }) => door.visitOf(socket)?.request(),
     bodyLimitBytes: options.frameLimitBytes,
+    awaits: options.awaits,
     take: options.takeAnswer,
     deviceFrames: options.deviceFrames,
     showCredential: options.showCredential,

@@ -5,14 +5,14 @@ import { type DeviceAnswer, resultOf } from './device-answer.ts'
 import type { Waiter } from './entry.ts'
 import { FrameLimits } from './frame-limits.ts'
 import type { ClientFrame, ControlFrame } from './frames.ts'
-import { ackIdsMax } from './frames.ts'
+import { ackIdsMax, invalidFrame } from './frames.ts'
 import { Session, type SessionEvent, type SessionOrder } from './session.ts'
 import { SessionClocks } from './session-clocks.ts'
 import { SessionCredential } from './session-credential.ts'
 import type { SessionHost, SessionOptions, Transport } from './session-host.ts'
 import { SessionInbox, type WaitingPoke } from './session-inbox.ts'
 import { SessionMessages } from './session-messages.ts'
-import { takeAnswer } from './take-answer.ts'
+import { isAwaited, takeAnswer } from './take-answer.ts'
 import type { WheelItem } from './timer-wheel.ts'
 
 /** One device's stay: does what its state machine says, with a transport, messages and deadlines. */
@@ -211,6 +211,11 @@ export class DeviceSession implements WheelItem {
     return this.#messages?.awaits(messageId) ?? false
   }
 
+  /** Whether an answer of this type would be the first to a message that is here. */
+  expects(messageId: string, type: DeviceAnswer['type']): boolean {
+    return this.#messages?.expects(messageId, type) ?? false
+  }
+
   /** A device's answer to a message of this session; false when there is no such message. */
   settle(messageId: string, answer: DeviceAnswer): boolean {
     const settled = this.#messages?.answered(messageId, answer) ?? false
@@ -245,11 +250,17 @@ export class DeviceSession implements WheelItem {
   receive(data: string | Buffer): void {
     const { settings, clock } = this.#host
     this.#clocks.heard()
-    if (!this.#paid(this.#limits.take(settings, clock.monotonic(), data.length))) return
-    if (this.#machine.state === 'registering') return this.#invalid('INVALID_FRAME', 'nothing may be sent before welcome')
-    const decoded = this.#transport.codec.decode(data)
-    if (!decoded.ok) this.#invalid(decoded.reason, decoded.message)
-    else if (this.#paid(this.#limits.takeMore(settings, clock.monotonic(), decoded.frame))) this.#take(decoded.frame)
+    const nowMs = clock.monotonic()
+    if (!this.#paid(this.#limits.take(settings, nowMs))) return
+    const decoded =
+      this.#machine.state === 'registering'
+        ? invalidFrame('nothing may be sent before welcome')
+        : this.#transport.codec.decode(data)
+    const frame = decoded.ok ? decoded.frame : undefined
+    if (frame !== undefined && isAwaited(this.#host, this.deviceId, frame)) this.#limits.giveBack(settings)
+    else if (!this.#paid(this.#limits.takeMore(settings, nowMs, frame, data.length))) return
+    if (decoded.ok) this.#take(decoded.frame)
+    else this.#invalid(decoded.reason, decoded.message)
   }
 
   /** The transport takes frames again. */

@@ -1,8 +1,10 @@
-import { expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
+import { OutcomeKind } from '../gen/push/internal/v1/edge.ts'
 import { metricValue } from '../service-kit/testing/metric-value.ts'
 import { closeKinds } from './close-codes.ts'
+import { deliveryOf } from './testing/deliveries.ts'
 import { test as edgeTest } from './testing/edge-fixture.ts'
-import { fakeEdge } from './testing/fake-session.ts'
+import { FakeSink, fakeEdge } from './testing/fake-session.ts'
 import { handshakeText, rawClient } from './testing/raw-client.ts'
 import { wireFrame } from './testing/wire-frames.ts'
 
@@ -47,6 +49,73 @@ test('large frames count by their size, long acks by their ids', () => {
   expect(many.transport.closedWith).toBe(closeKinds.protocolViolation)
   expect(edge.lateAnswers.filter(({ messageId }) => messageId.startsWith('second'))).toHaveLength(100)
   expect(edge.lateAnswers.filter(({ messageId }) => messageId.startsWith('third'))).toEqual([])
+})
+
+describe('answers to what the device was sent', () => {
+  const result = (id: string) => JSON.stringify({ type: 'result', id, status: 'ok', data: 'y'.repeat(44 * 1024) })
+  const ack = (...ids: string[]) => JSON.stringify({ type: 'ack', ids })
+  /** A session that was sent these, on a limit that they exceed by far. */
+  const opened = (count: number) => {
+    const edge = fakeEdge({ deviceFrames: { ratePerSecond: 1, burst: 32 } })
+    const device = edge.open()
+    const sink = new FakeSink()
+    const send = (confirm: 'ACKNOWLEDGED' | 'RESULT') => {
+      const delivery = deliveryOf({ confirm })
+      device.session.deliver(delivery, { sink, deliveryId: delivery.deliveryId })
+      return delivery
+    }
+    return { edge, ...device, sink, send, sent: Array.from({ length: count }, () => send('RESULT')) }
+  }
+
+  test('count for nothing, however many and large', () => {
+    const { session, transport, sink, send } = opened(0)
+    for (let index = 0; index < 100; index++) {
+      const { messageId, deliveryId } = send('RESULT')
+      session.receive(ack(messageId))
+      session.receive(result(messageId))
+      expect(sink.kinds(deliveryId)).toEqual([OutcomeKind.WRITTEN, OutcomeKind.ACKNOWLEDGED, OutcomeKind.RESULT])
+      session.receive(JSON.stringify({ type: 'nack', id: send('ACKNOWLEDGED').messageId, reason: 'no' }))
+    }
+    const many = Array.from({ length: 40 }, () => send('ACKNOWLEDGED').messageId)
+    session.receive(ack(...many))
+    // All that the limit allows is still there.
+    for (let index = 0; index < 32; index++) session.receive(ping)
+    expect(transport.closedWith).toBeUndefined()
+    session.receive(ping)
+    expect(transport.closedWith).toBe(closeKinds.protocolViolation)
+  })
+
+  test('also on another connection than they came by', () => {
+    const { edge, sent, sink } = opened(10)
+    const newer = edge.open()
+    for (const { messageId } of sent) newer.session.receive(result(messageId))
+    expect(newer.transport.closedWith).toBeUndefined()
+    expect(sent.flatMap(({ deliveryId }) => sink.kinds(deliveryId))).toHaveLength(20)
+  })
+
+  test('count when they are repeated, or say something of other messages besides', () => {
+    const repeated = opened(1)
+    const id = repeated.sent[0]?.messageId ?? ''
+    for (let index = 0; index < 33; index++) repeated.session.receive(ack(id))
+    expect(repeated.transport.closedWith).toBeUndefined()
+    repeated.session.receive(ack(id))
+    expect(repeated.transport.closedWith).toBe(closeKinds.protocolViolation)
+
+    const large = opened(1)
+    // The first is free, and each of those after it costs 12 of 32.
+    for (let index = 0; index < 3; index++) large.session.receive(result(large.sent[0]?.messageId ?? ''))
+    expect(large.transport.closedWith).toBeUndefined()
+    large.session.receive(result(large.sent[0]?.messageId ?? ''))
+    expect(large.transport.closedWith).toBe(closeKinds.protocolViolation)
+
+    const mixed = opened(4)
+    // 3 each: themselves, and two times ten ids.
+    for (const { messageId } of mixed.sent) mixed.session.receive(ack(messageId, ...Array(19).fill('other')))
+    for (let index = 0; index < 20; index++) mixed.session.receive(ping)
+    expect(mixed.transport.closedWith).toBeUndefined()
+    mixed.session.receive(ping)
+    expect(mixed.transport.closedWith).toBe(closeKinds.protocolViolation)
+  })
 })
 
 test('pings and pongs of the transport count as well', () => {

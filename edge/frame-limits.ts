@@ -4,7 +4,10 @@ import type { ClientFrame } from './frames.ts'
 
 /** What a device may send, now. */
 export interface FrameRules {
-  /** Frames a second, pings and pongs of the WebSocket among them; large ones and long acks count more than once. */
+  /**
+   * Frames a second, pings and pongs of the WebSocket among them; large ones and long acks count more than once. Answers to what the device
+   * was sent are not counted: their number and size is bounded by what was sent, and the device would be stopped for doing what is asked of it.
+   */
   readonly deviceFrames: TokenRate
   /** Most replies in a row that could not be sent because the device does not read. */
   readonly unreadRepliesMax: number
@@ -26,20 +29,25 @@ export class FrameLimits implements TokenLevel {
     this.filledAt = nowMs
   }
 
-  /** Takes what a frame of this size costs; false when it is not there. */
-  take(rules: FrameRules, nowMs: number, length = 0): boolean {
-    return this.#pay(rules, nowMs, Math.max(1, Math.ceil(length / bytesPerToken)))
+  /** Takes what every frame costs, before it is looked at; false when it is not there. */
+  take(rules: FrameRules, nowMs: number): boolean {
+    return this.#pay(rules, nowMs, 1)
   }
 
-  /** What the frame costs besides, once it is known. */
-  takeMore(rules: FrameRules, nowMs: number, frame: ClientFrame): boolean {
-    const count = frame.type === 'ack' ? Math.floor(frame.ids.length / idsPerToken) : 0
+  /** What the frame costs besides, once it is known; undefined for one that cannot be read, or need not be. */
+  takeMore(rules: FrameRules, nowMs: number, frame: ClientFrame | undefined, length: number): boolean {
+    const count = Math.max(0, Math.ceil(length / bytesPerToken) - 1) + idTokens(frame)
     return count === 0 || this.#pay(rules, nowMs, count)
+  }
+
+  /** The frame is not to be counted: what was taken for it is there again. */
+  giveBack({ deviceFrames }: FrameRules): void {
+    this.tokens = Math.min(deviceFrames.burst, this.tokens + 1)
   }
 
   /** Takes what these frames, `length` long together, cost in one request; or nothing, and is false, when it is not there. */
   takeTogether(rules: Pick<FrameRules, 'deviceFrames'>, nowMs: number, frames: readonly ClientFrame[], length: number): boolean {
-    const ids = frames.reduce((sum, frame) => sum + (frame.type === 'ack' ? Math.floor(frame.ids.length / idsPerToken) : 0), 0)
+    const ids = frames.reduce((sum, frame) => sum + idTokens(frame), 0)
     return this.#pay(rules, nowMs, Math.max(frames.length, Math.ceil(length / bytesPerToken)) + ids)
   }
 
@@ -62,4 +70,8 @@ export class FrameLimits implements TokenLevel {
     this.filledAt = nowMs
     return enough
   }
+}
+
+function idTokens(frame: ClientFrame | undefined): number {
+  return frame?.type === 'ack' ? Math.floor(frame.ids.length / idsPerToken) : 0
 }

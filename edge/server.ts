@@ -39,7 +39,7 @@ import type { SessionOrder } from './session.ts'
 import { createSessionFactory } from './session-factory.ts'
 import type { SessionHost, SessionSettings } from './session-host.ts'
 import { SessionTable } from './session-table.ts'
-import { showCredentialOf, takeFrameOf } from './take-answer.ts'
+import { isAwaited, showCredentialOf, takeFrameOf } from './take-answer.ts'
 import { createTimerWheel } from './timer-wheel.ts'
 import { createUnregistration } from './unregistration.ts'
 
@@ -262,6 +262,7 @@ export async function startEdge(context: EdgeContext): Promise<RunningEdge> {
     frameLimitBytes: clientFrameLimitBytes,
     gate: { sessionCount: () => sessions.size, backlogged: () => registration.full },
     admit: factory.admit,
+    awaits: (deviceId, frame) => isAwaited(host, deviceId, frame),
     takeAnswer: (deviceId, frame) => takeFrameOf(host, deviceId, frame),
     deviceFrames: () => host.settings.deviceFrames,
     showCredential: (deviceId, token) => showCredentialOf(host, deviceId, token),

@@ -73,6 +73,12 @@ export class SessionMessages implements AwaitedOwner {
     return this.#awaiting.has(messageId)
   }
 
+  /** Whether an answer of this type would be news: an acknowledged message has only its result to come. */
+  expects(messageId: string, type: DeviceAnswer['type']): boolean {
+    const entry = this.#find(messageId)
+    return entry !== undefined && (entry.acknowledged === undefined || type !== 'ack')
+  }
+
   unanswered(): Set<string> {
     return this.#pending.unanswered()
   }

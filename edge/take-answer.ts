@@ -33,6 +33,17 @@ export function takeAnswerOf(
   host.reportLate(lateAnswerOf(deviceId, messageId, facts))
 }
 
+/** Whether all that the frame says is the first answer to messages that sessions of the device here hold: of such frames there are no more than was sent. */
+export function isAwaited({ sessions }: SessionHost, deviceId: string, frame: ClientFrame): boolean {
+  const { type } = frame
+  if (type !== 'ack' && type !== 'nack' && type !== 'result') return false
+  const expected = (messageId: string) => {
+    for (const session of sessions.ofDevice(deviceId)) if (session.expects(messageId, type)) return true
+    return false
+  }
+  return type === 'ack' ? frame.ids.every(expected) : expected(frame.id)
+}
+
 /** Gives a new credential to the newest event stream of the device here, as its only way is beside it. False when there is none. */
 export function showCredentialOf(host: SessionHost, deviceId: string, token: string): boolean {
   for (const session of host.sessions.ofDevice(deviceId)) {

@@ -25,6 +25,7 @@ export async function serveLone(more: Partial<DeviceServerOptions> = {}, limited
     frameLimitBytes: 64 * 1024,
     gate: { sessionCount: () => 0, backlogged: () => false },
     admit: (device) => void admitted.push(device),
+    awaits: () => false,
     takeAnswer: (deviceId, frame) => void taken.push({ deviceId, frame }),
     deviceFrames: () => ({ ratePerSecond: 200, burst: 1_000 }),
     showCredential: () => false,

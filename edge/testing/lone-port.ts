@@ -35,6 +35,7 @@ export async function serveAlone(more: Partial<DeviceServerOptions> = {}, limite
     frameLimitBytes: 1_000,
     gate: { sessionCount: () => 0, backlogged: () => false },
     admit: () => expect.unreachable(),
+    awaits: () => false,
     takeAnswer: () => expect.unreachable(),
     deviceFrames: () => expect.unreachable(),
     showCredential: () => expect.unreachable(),
