@@ -111,6 +111,7 @@ export async function startRouter(options: RouterOptions): Promise<Router> {
   const links = createEdgeLinks({
     ...parts,
     transport,
+    directory,
     onLateOutcome: ({ deviceId, messageId, outcome }) =>
       lateAnswers.takeSoon({
         deviceId,

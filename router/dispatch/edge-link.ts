@@ -93,6 +93,7 @@ export class EdgeLink implements Link {
   #connection: GrpcConnection | undefined
   #state: LinkState = 'idle'
   #silent = false
+  #failed = false
   #retryAt = 0
   #lastId = 0
   #idleTimer: Timer | undefined
@@ -131,6 +132,16 @@ export class EdgeLink implements Link {
 
   get answering(): boolean {
     return !this.#silent
+  }
+
+  /** The last attempt to open a stream failed, and none has succeeded since. */
+  get unreachable(): boolean {
+    return this.#state === 'down' || (this.#state === 'opening' && this.#failed)
+  }
+
+  /** It has no stream, and nothing for one. */
+  get unused(): boolean {
+    return this.#state === 'idle' && this.#deliveries.size === 0 && this.#asks.size === 0 && !this.#owes
   }
 
   get unansweredCount(): number {
@@ -297,6 +308,7 @@ export class EdgeLink implements Link {
           if (this.#state !== 'opening') return
           this.#state = 'open'
           this.#silent = false
+          this.#failed = false
           this.#backoff.reset()
           this.#lastTraffic = clock.monotonic()
           this.#watchIdle(limits.idleTimeoutMs)
@@ -334,6 +346,7 @@ export class EdgeLink implements Link {
     else {
       this.#state = 'down'
       this.#silent = true
+      this.#failed = true
       this.#retryAt = clock.monotonic() + this.#backoff.next()
     }
     if (this.#state !== 'idle' || this.#ending) this.#disconnect()

@@ -53,8 +53,8 @@ export interface Link {
   /** Tells a session that messages wait in its device's inbox. Never refused by the link's cap, never rejects. */
   poke(session: SessionName, timeoutMs: number): Promise<PokeAnswer>
   /**
-   * Remembers a poke that was not answered: it goes first when a stream opens again, and is dropped when the edge is gone. With more of them than are
-   * remembered, the edge is asked to let all its sessions look.
+   * Remembers a poke that was not answered: it goes first when a stream opens again, and is dropped when the edge is gone, or has
+   * lapsed and cannot be reached. With more of them than are remembered, the edge is asked to let all its sessions look.
    */
   owePoke(session: SessionName): void
   /** False from the moment at which the edge has left something unanswered, or no stream could be opened, until it says something again. */
