@@ -2,7 +2,9 @@
 // read (A) and while one of them has stopped (B) and is sent a flood besides its share. The edge is alone in its process; this one is its router, its registry
 // and all devices. Compare the ratio, not the numbers. Exits with 1 when a message of the others was lost, or more waited than one outbox may hold.
 //
-//   npm run bench:slow-reader -- [seconds a phase, default 10] [devices, default 1000]
+// With `both` as the third argument the one is sent the flood in A too, and reads it: so what the flood costs is told from what stopping costs.
+//
+//   npm run bench:slow-reader -- [seconds a phase, default 10] [devices, default 1000] [both]
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -17,6 +19,7 @@ import { type OutcomeCounts, openTraffic, type PhaseResult } from './slow-reader
 
 const phaseMs = Number(process.argv[2] ?? 10) * 1_000
 const deviceCount = Number(process.argv[3] ?? 1_000)
+const floodInBoth = process.argv[4] === 'both'
 // With fewer devices each would be sent more than its rate.
 if (!(phaseMs >= 1_000 && deviceCount >= 10)) throw new Error('expected at least 1 second a phase, and at least 10 devices')
 
@@ -60,7 +63,7 @@ async function run(): Promise<void> {
     if (stalled) traffic.theOne.stall()
     const cpuBefore = (await look())('process_cpu_seconds_total')
     const begun = performance.now()
-    const result = await traffic.run(phaseMs, toAll, stalled ? flood : undefined)
+    const result = await traffic.run(phaseMs, toAll, stalled || floodInBoth ? flood : undefined)
     const seconds = (performance.now() - begun) / 1_000
     const cpu = (await look())('process_cpu_seconds_total') - cpuBefore
     await delay(gaugeMs)
@@ -90,7 +93,7 @@ async function run(): Promise<void> {
 
   console.log(
     `${deviceCount} devices, ${toAll.perSecond} messages a second of ${toAll.bytes} bytes to all in turn; in B one has ` +
-      `stopped reading, and is sent ${flood.perSecond} a second of ${flood.bytes} bytes besides`,
+      `stopped reading; in ${floodInBoth ? 'both' : 'B'} it is sent ${flood.perSecond} a second of ${flood.bytes} bytes besides`,
   )
   row('the others', 'p50', 'p99', 'messages', 'lost', 'outboxes', 'heap used', 'resident', 'CPU')
   await phase('warming up', false)
