@@ -158,8 +158,9 @@ test('a publisher reaches its device through the whole plane, may not go beyond 
   })
   const operator = connect('router', await tls.open('anna', ['role:operator', 'principal:anna']))
   const operations = operator.client(OperationsServiceDefinition)
+  // The router hears of the edge by itself, a moment after it has begun.
+  await expect.poll(async () => (await operations.listEdges({}, bound)).edges).toMatchObject([{ name: 'edge-1' }])
   const { edges } = await operations.listEdges({}, bound)
-  expect(edges).toMatchObject([{ name: 'edge-1' }])
   // Passed on to the edge itself, over TLS as well.
   const [{ edgeId } = { edgeId: '' }] = edges
   expect((await operations.getEdgeDrain({ edgeId }, bound)).drain).toMatchObject({ edgeId })
