@@ -1,5 +1,4 @@
-import type { TokenLevel, TokenRate } from '../service-kit/token-bucket.ts'
-import { takeToken, tokensAt } from '../service-kit/token-bucket.ts'
+import { type TokenLevel, type TokenRate, takeToken } from '../service-kit/token-bucket.ts'
 import type { ClientFrame } from './frames.ts'
 
 /** What a device may send, now. */
@@ -62,13 +61,8 @@ export class FrameLimits implements TokenLevel {
   }
 
   #pay({ deviceFrames }: Pick<FrameRules, 'deviceFrames'>, nowMs: number, count: number): boolean {
-    if (count === 1) return takeToken(this, deviceFrames, nowMs)
     // A small burst must not keep a large frame from ever being taken.
-    const tokens = tokensAt(this, deviceFrames, nowMs)
-    const enough = tokens + 1e-6 >= Math.min(count, deviceFrames.burst)
-    this.tokens = enough ? Math.max(0, tokens - count) : tokens
-    this.filledAt = nowMs
-    return enough
+    return takeToken(this, deviceFrames, nowMs, Math.min(count, deviceFrames.burst))
   }
 }
 

@@ -1,42 +1,5 @@
 import type { Clock } from './clock.ts'
 
-/** Permits so much a second, and a burst after a pause. */
-export interface TokenBucket {
-  /** Takes `count` tokens (default 1) if all are there; false, and nothing taken, otherwise. */
-  take(count?: number): boolean
-  /** Milliseconds, rounded up, until `count` tokens (default 1) are there; Infinity above the burst. Takes none. */
-  waitMs(count?: number): number
-}
-
-/** Starts full. `burst` is the most it holds. */
-export function createTokenBucket(options: { ratePerSecond: number; burst: number; clock: Clock }): TokenBucket {
-  const { ratePerSecond, burst, clock } = options
-  if (!(ratePerSecond > 0) || !(burst >= 1)) throw new RangeError(`a bucket of ${burst} with ${ratePerSecond}/s permits nothing`)
-  let tokens = burst
-  let filledAt = clock.monotonic()
-
-  const fill = () => {
-    const at = clock.monotonic()
-    tokens = Math.min(burst, tokens + ((at - filledAt) / 1000) * ratePerSecond)
-    filledAt = at
-  }
-
-  return {
-    take(count = 1) {
-      fill()
-      // Sums of fractions may miss a whole token by a hair.
-      if (tokens + 1e-6 < count) return false
-      tokens = Math.max(0, tokens - count)
-      return true
-    },
-    waitMs(count = 1) {
-      if (count > burst) return Number.POSITIVE_INFINITY
-      fill()
-      return Math.ceil(Math.max(0, ((count - tokens - 1e-6) / ratePerSecond) * 1000))
-    },
-  }
-}
-
 /** What a bucket permits; may differ from call to call. */
 export interface TokenRate {
   readonly ratePerSecond: number
@@ -50,17 +13,52 @@ export interface TokenLevel {
   filledAt: number
 }
 
+/** Sums of fractions may miss a whole token by a hair. */
+const hair = 1e-6
+
+/** A full bucket. */
+export function fullLevel({ burst }: TokenRate, nowMs: number): TokenLevel {
+  return { tokens: burst, filledAt: nowMs }
+}
+
+/** Whether `count` tokens (default 1) are there now. Takes none. */
+export function hasTokens(level: TokenLevel, rate: TokenRate, nowMs: number, count = 1): boolean {
+  return tokensAt(level, rate, nowMs) + hair >= count
+}
+
+/** Takes `count` tokens (default 1) if all are there; false, and nothing taken, otherwise. */
+export function takeToken(level: TokenLevel, rate: TokenRate, nowMs: number, count = 1): boolean {
+  level.tokens = tokensAt(level, rate, nowMs)
+  level.filledAt = nowMs
+  if (level.tokens + hair < count) return false
+  level.tokens = Math.max(0, level.tokens - count)
+  return true
+}
+
 /** Tokens that are there now. */
 export function tokensAt(level: TokenLevel, { ratePerSecond, burst }: TokenRate, nowMs: number): number {
   return Math.min(burst, level.tokens + ((nowMs - level.filledAt) / 1000) * ratePerSecond)
 }
 
-/** Takes one token if it is there; false, and nothing taken, otherwise. */
-export function takeToken(level: TokenLevel, rate: TokenRate, nowMs: number): boolean {
-  const tokens = tokensAt(level, rate, nowMs)
-  // Sums of fractions may miss a whole token by a hair.
-  const taken = tokens + 1e-6 >= 1
-  level.tokens = taken ? Math.max(0, tokens - 1) : tokens
-  level.filledAt = nowMs
-  return taken
+/** Permits so much a second, and a burst after a pause. */
+export interface TokenBucket {
+  /** Takes `count` tokens (default 1) if all are there; false, and nothing taken, otherwise. */
+  take(count?: number): boolean
+  /** Milliseconds, rounded up, until `count` tokens (default 1) are there; Infinity above the burst. Takes none. */
+  waitMs(count?: number): number
+}
+
+/** Starts full. `burst` is the most it holds. */
+export function createTokenBucket(options: TokenRate & { readonly clock: Clock }): TokenBucket {
+  const { ratePerSecond, burst, clock } = options
+  if (!(ratePerSecond > 0) || !(burst >= 1)) throw new RangeError(`a bucket of ${burst} with ${ratePerSecond}/s permits nothing`)
+  const level = fullLevel(options, clock.monotonic())
+  return {
+    take: (count) => takeToken(level, options, clock.monotonic(), count),
+    waitMs(count = 1) {
+      if (count > burst) return Number.POSITIVE_INFINITY
+      const missing = count - tokensAt(level, options, clock.monotonic()) - hair
+      return Math.ceil(Math.max(0, (missing / ratePerSecond) * 1000))
+    },
+  }
 }

@@ -1,4 +1,4 @@
-import { type TokenLevel, type TokenRate, tokensAt } from '../../service-kit/token-bucket.ts'
+import { fullLevel, hasTokens, type TokenLevel, type TokenRate } from '../../service-kit/token-bucket.ts'
 import type { EdgeMetrics } from '../edge-metrics.ts'
 import type { Backlog } from '../retry-after.ts'
 
@@ -26,6 +26,7 @@ export interface AddressTableLimits {
 
 /** Most refused connections of one address that are heard at once, and a second: the others are cut, so that it cannot take the places of all. */
 export const refusedPerAddressMax = 16
+export const hearingsOfAddress: TokenRate = { ratePerSecond: refusedPerAddressMax, burst: refusedPerAddressMax }
 
 /** Looked through at each arrival; more than one, so that a table full of old entries shrinks. */
 const sweptAtOnce = 2
@@ -58,9 +59,9 @@ export class AddressTable {
         key,
         connections: 0,
         refused: 0,
-        connects: { tokens: addressConnects.burst, filledAt: nowMs },
-        failures: { tokens: addressFailures.burst, filledAt: nowMs },
-        hearings: { tokens: refusedPerAddressMax, filledAt: nowMs },
+        connects: fullLevel(addressConnects, nowMs),
+        failures: fullLevel(addressFailures, nowMs),
+        hearings: fullLevel(hearingsOfAddress, nowMs),
         backlog: { count: 0, countedAt: nowMs },
       }
     this.#idle.delete(key)
@@ -95,7 +96,7 @@ export class AddressTable {
   /** Whether a new entry would say the same. */
   #isBlank({ connects, failures }: AddressEntry, nowMs: number): boolean {
     const { addressConnects, addressFailures } = this.#limits()
-    const full = (level: TokenLevel, rate: TokenRate) => tokensAt(level, rate, nowMs) + 1e-6 >= rate.burst
+    const full = (level: TokenLevel, rate: TokenRate) => hasTokens(level, rate, nowMs, rate.burst)
     return full(connects, addressConnects) && full(failures, addressFailures)
   }
 }

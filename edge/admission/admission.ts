@@ -1,11 +1,11 @@
 import type { Clock } from '../../service-kit/clock.ts'
 import type { Random } from '../../service-kit/random.ts'
-import { type TokenLevel, type TokenRate, takeToken, tokensAt } from '../../service-kit/token-bucket.ts'
+import { fullLevel, hasTokens, type TokenLevel, type TokenRate, takeToken } from '../../service-kit/token-bucket.ts'
 import type { EdgeMetrics } from '../edge-metrics.ts'
 import type { Refusal, RefusalReason } from '../handshake.ts'
 import { type RetryAfter, retryAfterSeconds } from '../retry-after.ts'
 import { addressKey } from './address-key.ts'
-import { type AddressEntry, AddressTable, refusedPerAddressMax } from './address-table.ts'
+import { type AddressEntry, AddressTable, hearingsOfAddress, refusedPerAddressMax } from './address-table.ts'
 import type { PortLimits } from './port-limits.ts'
 
 /** One connection, from its arrival to its end. */
@@ -63,9 +63,9 @@ class Gatekeeper implements Admission {
     this.#options = options
     this.#table = new AddressTable(options.limits, options.metrics)
     const { connects, refusedSocketsMax } = options.limits()
-    const filledAt = options.clock.monotonic()
-    this.#connects = { tokens: connects.burst, filledAt }
-    this.#hearings = { tokens: refusedSocketsMax, filledAt }
+    const nowMs = options.clock.monotonic()
+    this.#connects = fullLevel(connects, nowMs)
+    this.#hearings = fullLevel(hearingsOfAll(refusedSocketsMax), nowMs)
   }
 
   get addressCount(): number {
@@ -100,7 +100,7 @@ class Gatekeeper implements Admission {
         return ofAddress('address_connections', 'too many connections from this address', rate)
       if (pays && !takeToken(entry.connects, rate, nowMs))
         return ofAddress('address_rate', 'this address connects too often', rate)
-      if (tokensAt(entry.failures, limits.addressFailures, nowMs) + 1e-6 < 1)
+      if (!hasTokens(entry.failures, limits.addressFailures, nowMs))
         return ofAddress('address_failures', 'too many connections from this address failed', limits.addressFailures)
     }
     if (!pays || takeToken(this.#connects, limits.connects, nowMs)) return undefined
@@ -111,10 +111,9 @@ class Gatekeeper implements Admission {
   /** Whether one that is refused may say what it wants: so many at once and a second, so that refusing costs less than letting in. */
   #hears(entry: AddressEntry | undefined, { refusedSocketsMax }: PortLimits, nowMs: number): boolean {
     if (this.#heardCount >= refusedSocketsMax) return false
-    const ofAddress: TokenRate = { ratePerSecond: refusedPerAddressMax, burst: refusedPerAddressMax }
-    if (entry !== undefined && (entry.refused >= refusedPerAddressMax || !takeToken(entry.hearings, ofAddress, nowMs)))
+    if (entry !== undefined && (entry.refused >= refusedPerAddressMax || !takeToken(entry.hearings, hearingsOfAddress, nowMs)))
       return false
-    return takeToken(this.#hearings, { ratePerSecond: refusedSocketsMax, burst: refusedSocketsMax }, nowMs)
+    return takeToken(this.#hearings, hearingsOfAll(refusedSocketsMax), nowMs)
   }
 
   failed(entry: AddressEntry): void {
@@ -130,6 +129,11 @@ class Gatekeeper implements Admission {
     if (heard) entry.refused--
     this.#table.release(entry, this.#options.clock.monotonic())
   }
+}
+
+/** As many a second as at once. */
+function hearingsOfAll(refusedSocketsMax: number): TokenRate {
+  return { ratePerSecond: refusedSocketsMax, burst: refusedSocketsMax }
 }
 
 /** A class, as each session keeps one for as long as it lives. */

@@ -1,6 +1,6 @@
 import type { Clock } from '../../service-kit/clock.ts'
 import type { Log } from '../../service-kit/log.ts'
-import { type TokenLevel, type TokenRate, takeToken } from '../../service-kit/token-bucket.ts'
+import { fullLevel, type TokenLevel, type TokenRate, takeToken } from '../../service-kit/token-bucket.ts'
 
 /** So many lines of each reason: a flood of refusals must not become a flood of lines. */
 const lineRate: TokenRate = { ratePerSecond: 2, burst: 20 }
@@ -10,7 +10,7 @@ export function createRefusalLog(log: Log, clock: Clock) {
   const byReason = new Map<string, { level: TokenLevel; leftOut: number }>()
   return (reason: string, facts: Record<string, unknown>): void => {
     const nowMs = clock.monotonic()
-    const of = byReason.get(reason) ?? { level: { tokens: lineRate.burst, filledAt: nowMs }, leftOut: 0 }
+    const of = byReason.get(reason) ?? { level: fullLevel(lineRate, nowMs), leftOut: 0 }
     byReason.set(reason, of)
     if (!takeToken(of.level, lineRate, nowMs)) {
       of.leftOut++

@@ -7,7 +7,7 @@ import { uuidV7 } from '../../service-kit/ids.ts'
 import type { Log } from '../../service-kit/log.ts'
 import type { Metrics } from '../../service-kit/metrics.ts'
 import type { Random } from '../../service-kit/random.ts'
-import { type TokenLevel, type TokenRate, takeToken } from '../../service-kit/token-bucket.ts'
+import { fullLevel, type TokenLevel, type TokenRate, takeToken } from '../../service-kit/token-bucket.ts'
 import type { MessageQueue } from '../queue/message-queue.ts'
 import type { AuditJournal, JournalRecord } from './journal-file.ts'
 
@@ -201,7 +201,7 @@ export function createAuditLog(options: AuditLogOptions): AuditLog {
 
   function mayRecordRefusal(principal: string): boolean {
     const nowMs = clock.monotonic()
-    const level = refusedBy.get(principal) ?? { tokens: refusedRate.burst, filledAt: nowMs }
+    const level = refusedBy.get(principal) ?? fullLevel(refusedRate, nowMs)
     refusedBy.set(principal, level)
     const [first] = refusedBy.keys()
     if (first !== undefined && refusedBy.size > refusedPrincipalsMax) refusedBy.delete(first)
