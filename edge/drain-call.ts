@@ -1,6 +1,6 @@
 import type { DrainRequest, DrainResponse } from '../gen/push/internal/v1/edge.ts'
 import { type EdgeDrain, EdgeDrainState } from '../gen/push/v1/operations.ts'
-import { PushError } from '../service-kit/errors.ts'
+import { invalidField, PushError } from '../service-kit/errors.ts'
 import { msFromDuration, timestampFromMicros } from '../service-kit/time.ts'
 import type { Drain } from './drain.ts'
 import { type DrainPace, type DrainState, drainRateMax, drainRateMin } from './drain-machine.ts'
@@ -13,7 +13,7 @@ const dayMs = 24 * 3_600_000
 /** Does what an operator asks of the drain and says how far it is. Throws PushError, and does nothing, where the request cannot be understood. */
 export function callDrain(drain: DrainHandle, edgeId: string, request: DrainRequest): DrainResponse {
   const { start, abort } = request
-  if (start && abort) throw invalid('abort', 'must not be set together with start')
+  if (start && abort) throw invalidField('abort', 'must not be set together with start')
   const pace = paceOf(request)
   if (start) drain.start(pace)
   if (abort && drain.progress.state !== 'serving' && !drain.abort()) {
@@ -23,18 +23,18 @@ export function callDrain(drain: DrainHandle, edgeId: string, request: DrainRequ
 }
 
 function paceOf({ start, duration, ratePerSecond }: DrainRequest): DrainPace | undefined {
-  if (!start && (duration !== undefined || ratePerSecond !== 0)) throw invalid('start', 'must be set where a pace is given')
+  if (!start && (duration !== undefined || ratePerSecond !== 0)) throw invalidField('start', 'must be set where a pace is given')
   if (ratePerSecond !== 0) {
-    if (duration !== undefined) throw invalid('rate_per_second', 'must not be set together with duration')
+    if (duration !== undefined) throw invalidField('rate_per_second', 'must not be set together with duration')
     // Written so that NaN is refused as well.
     if (!(ratePerSecond >= drainRateMin && ratePerSecond <= drainRateMax)) {
-      throw invalid('rate_per_second', `must be from ${drainRateMin} to ${drainRateMax}`)
+      throw invalidField('rate_per_second', `must be from ${drainRateMin} to ${drainRateMax}`)
     }
     return { ratePerSecond }
   }
   if (duration === undefined) return undefined
   const overMs = msOf(duration)
-  if (overMs < 0 || overMs > dayMs) throw invalid('duration', 'must be from 0 to 24h')
+  if (overMs < 0 || overMs > dayMs) throw invalidField('duration', 'must be from 0 to 24h')
   return { overMs }
 }
 
@@ -42,12 +42,8 @@ function msOf(duration: { seconds: number; nanos: number }): number {
   try {
     return msFromDuration(duration)
   } catch {
-    throw invalid('duration', 'is malformed')
+    throw invalidField('duration', 'is malformed')
   }
-}
-
-function invalid(field: string, description: string): PushError {
-  return new PushError('INVALID_REQUEST', `${field} ${description}`, {}, { violations: [{ field, description }] })
 }
 
 const publicStates = {

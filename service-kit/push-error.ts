@@ -71,3 +71,8 @@ export class PushError extends Error {
     this.retryAfterMs = options.retryAfterMs
   }
 }
+
+/** INVALID_REQUEST for one field, named as in the contract: the description follows its name, as `must be …`. */
+export function invalidField(field: string, description: string): PushError {
+  return new PushError('INVALID_REQUEST', `${field} ${description}`, {}, { violations: [{ field, description }] })
+}

@@ -1,7 +1,7 @@
 import { InboxServiceDefinition } from '../../gen/push/internal/v1/inbox.ts'
 import { EdgeLeaseState, type SessionRoute } from '../../gen/push/internal/v1/registry.ts'
 import type { Device, DeviceServiceImplementation } from '../../gen/push/v1/devices.ts'
-import { PushError } from '../../service-kit/errors.ts'
+import { invalidField, PushError } from '../../service-kit/errors.ts'
 import type { GrpcConnection } from '../../service-kit/grpc-client.ts'
 import type { ServedContext } from '../../service-kit/grpc-server.ts'
 import { isPushId } from '../../service-kit/ids.ts'
@@ -15,9 +15,7 @@ export function requireDeviceId(deviceId: string): void {
 }
 
 function requirePushId(field: string, id: string): void {
-  if (isPushId(id)) return
-  const description = 'must be 1 to 128 characters of A-Z a-z 0-9 . _ : ~ -'
-  throw new PushError('INVALID_REQUEST', `${field} ${description}`, {}, { violations: [{ field, description }] })
+  if (!isPushId(id)) throw invalidField(field, 'must be 1 to 128 characters of A-Z a-z 0-9 . _ : ~ -')
 }
 
 /** Devices on one page of an account's list unless asked for otherwise, and at most. */
@@ -65,13 +63,7 @@ export function createDevicesService({
       permissions.requireOperation(caller, 'devices.read')
       requirePushId('account_id', accountId)
       if (pageSize < 0 || pageSize > pageSizeMax) {
-        const description = `must be from 1 to ${pageSizeMax}; unset means ${pageSizeDefault}`
-        throw new PushError(
-          'INVALID_REQUEST',
-          `page_size ${description}`,
-          {},
-          { violations: [{ field: 'page_size', description }] },
-        )
+        throw invalidField('page_size', `must be from 1 to ${pageSizeMax}; unset means ${pageSizeDefault}`)
       }
       const page = await lookups.accountDevices(accountId, pageToken, pageSize || pageSizeDefault)
       const devices = await Promise.all(

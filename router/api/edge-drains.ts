@@ -4,7 +4,7 @@ import type { RegistryServiceClient } from '../../gen/push/internal/v1/registry.
 import type { EdgeDrain, OperationsServiceImplementation } from '../../gen/push/v1/operations.ts'
 import { PlainTextError, type ServiceTransport } from '../../service-kit/client-transport.ts'
 import type { Clock } from '../../service-kit/clock.ts'
-import { callErrorOf, PushError } from '../../service-kit/errors.ts'
+import { callErrorOf, invalidField, PushError } from '../../service-kit/errors.ts'
 import { type CallBounds, connectGrpc, type GrpcConnection } from '../../service-kit/grpc-client.ts'
 import type { Log } from '../../service-kit/log.ts'
 import type { Metrics } from '../../service-kit/metrics.ts'
@@ -33,10 +33,7 @@ export function createEdgeDrainCalls(options: {
   const { directory, lister, transport, clock, random, log, metrics } = options
 
   const addressOf = async (edgeId: string): Promise<string> => {
-    if (edgeId === '') {
-      const description = 'is required'
-      throw new PushError('INVALID_REQUEST', `edge_id ${description}`, {}, { violations: [{ field: 'edge_id', description }] })
-    }
+    if (edgeId === '') throw invalidField('edge_id', 'is required')
     // The picture that is pushed to this router may be older than what ListEdges has just shown to the operator.
     const address = directory.get(edgeId)?.address ?? (await listedAddress(edgeId))
     if (address === undefined) throw unknown(edgeId)

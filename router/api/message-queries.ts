@@ -5,7 +5,7 @@ import { MessageState, StateReason } from '../../gen/push/v1/message.ts'
 import type { DeviceOutcome, PublishServiceImplementation } from '../../gen/push/v1/publish.ts'
 import type { Caller } from '../../service-kit/caller.ts'
 import type { Clock } from '../../service-kit/clock.ts'
-import { PushError } from '../../service-kit/errors.ts'
+import { invalidField, PushError } from '../../service-kit/errors.ts'
 import type { GrpcConnection } from '../../service-kit/grpc-client.ts'
 import type { ServedContext } from '../../service-kit/grpc-server.ts'
 import type { Log } from '../../service-kit/log.ts'
@@ -131,8 +131,7 @@ function unknown(messageId: string): PushError {
 
 function requireMessageId(messageId: string): void {
   if (messageIdPattern.test(messageId)) return
-  const description = 'must be a message id as Publish answers it, such as 0197c2d4-5e6f-7a81-92b3-c4d5e6f70819'
-  throw new PushError('INVALID_REQUEST', `message_id ${description}`, {}, { violations: [{ field: 'message_id', description }] })
+  throw invalidField('message_id', 'must be a message id as Publish answers it, such as 0197c2d4-5e6f-7a81-92b3-c4d5e6f70819')
 }
 
 function isStored({ outcome }: DeviceOutcome): boolean {

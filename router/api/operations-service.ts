@@ -1,7 +1,7 @@
 import { CloseReason, CloseSessionResult } from '../../gen/push/internal/v1/edge.ts'
 import { type EdgeLease, EdgeLeaseState, RegistryServiceDefinition } from '../../gen/push/internal/v1/registry.ts'
 import { type Edge, EdgeState, type OperationsServiceImplementation } from '../../gen/push/v1/operations.ts'
-import { callErrorOf, PushError } from '../../service-kit/errors.ts'
+import { callErrorOf, invalidField, PushError } from '../../service-kit/errors.ts'
 import type { GrpcConnection } from '../../service-kit/grpc-client.ts'
 import type { Log } from '../../service-kit/log.ts'
 import { timestampFromMicros } from '../../service-kit/time.ts'
@@ -53,8 +53,7 @@ export function createOperationsService({
     async disconnectDevice({ deviceId, reason }) {
       requireDeviceId(deviceId)
       if (reason.length > reasonLengthMax) {
-        const description = `must be at most ${reasonLengthMax} characters`
-        throw new PushError('INVALID_REQUEST', `reason ${description}`, {}, { violations: [{ field: 'reason', description }] })
+        throw invalidField('reason', `must be at most ${reasonLengthMax} characters`)
       }
       const { routes } = await lookups.find(deviceId, { allRows: true })
       const answers = await Promise.all(

@@ -10,7 +10,7 @@ import {
 } from '../../gen/push/v1/publish.ts'
 import { remainingCallMs } from '../../service-kit/call-deadline.ts'
 import type { Clock } from '../../service-kit/clock.ts'
-import { PushError } from '../../service-kit/errors.ts'
+import { invalidField } from '../../service-kit/errors.ts'
 import type { ServedContext } from '../../service-kit/grpc-server.ts'
 import type { Log } from '../../service-kit/log.ts'
 import type { Metrics } from '../../service-kit/metrics.ts'
@@ -88,12 +88,7 @@ export function createPublishService(options: PublishServiceOptions): PublishSer
 
   async function publish({ message, mode }: PublishRequest, context: CallContext & ServedContext): Promise<PublishResponse> {
     if (mode !== PublishMode.UNSPECIFIED && mode !== PublishMode.QUEUED && mode !== PublishMode.DIRECT) {
-      throw new PushError(
-        'INVALID_REQUEST',
-        `mode has no value ${mode}`,
-        {},
-        { violations: [{ field: 'mode', description: `has no value ${mode}` }] },
-      )
+      throw invalidField('mode', `has no value ${mode}`)
     }
     const checked = checkMessage(message)
     const { caller } = context

@@ -7,7 +7,7 @@ import {
   type UplinkServiceImplementation,
 } from '../../gen/push/internal/v1/uplink.ts'
 import { requireEdgeName } from '../../service-kit/caller.ts'
-import { PushError } from '../../service-kit/errors.ts'
+import { invalidField } from '../../service-kit/errors.ts'
 import type { ServedContext } from '../../service-kit/grpc-server.ts'
 import { isPushId } from '../../service-kit/ids.ts'
 import type { Metrics } from '../../service-kit/metrics.ts'
@@ -89,8 +89,7 @@ export function createUplinkService({
     async report({ edgeId, items }, { caller }) {
       requireEdgeName(caller, edgeNameOf(edgeId))
       if (items.length > itemCountMax) {
-        const description = `must be at most ${itemCountMax}`
-        throw new PushError('INVALID_REQUEST', `items ${description}`, {}, { violations: [{ field: 'items', description }] })
+        throw invalidField('items', `must be at most ${itemCountMax}`)
       }
       return { results: await Promise.all(items.map(take)) }
     },
@@ -102,13 +101,7 @@ export function createUplinkService({
         ['edge_address', request.edgeAddress],
         ['session_id', request.sessionId],
       ] as const) {
-        if (value === '')
-          throw new PushError(
-            'INVALID_REQUEST',
-            `${field} is required`,
-            {},
-            { violations: [{ field, description: 'is required' }] },
-          )
+        if (value === '') throw invalidField(field, 'is required')
       }
       for await (const response of flushes.flush(request)) {
         if (context.signal.aborted) return
