@@ -20,7 +20,7 @@ import type { EdgeLinks } from './edge-links.ts'
 import { Flight, type FlightContext } from './flight.ts'
 import { type Boarding, Lanes } from './lanes.ts'
 import type { LateAnswers } from './late-answers.ts'
-import type { LeftAccounts } from './left-accounts.ts'
+import { type LeftAccounts, tellIfLeft } from './left-accounts.ts'
 import type { Lookups } from './lookups.ts'
 import type { OfflinePath } from './offline-path.ts'
 import type { Origin } from './outcomes.ts'
@@ -177,9 +177,7 @@ export function createDispatcher(options: DispatcherOptions): Dispatcher {
     settled.inc({ origin: flight.origin, state: facts.state, reason: facts.reason })
     if (isGoodEnd(state)) log.debug('message settled', facts)
     else log.info('message settled', facts)
-    const target = flight.message.message?.target
-    if (reason === StateReason.ACCOUNT_MISMATCH && target?.$case === 'accountId')
-      options.leftAccounts.tell(target.value, flight.deviceId)
+    tellIfLeft(options.leftAccounts, flight.message, flight.deviceId, reason)
     wakeIfSettled()
   }
 

@@ -12,7 +12,7 @@ import type { Random } from '../../service-kit/random.ts'
 import { buildDelivery } from './delivery.ts'
 import type { EdgeLinks } from './edge-links.ts'
 import type { Inbox } from './inbox.ts'
-import type { LeftAccounts } from './left-accounts.ts'
+import { type LeftAccounts, tellIfLeft } from './left-accounts.ts'
 import { eventOf } from './outcome-events.ts'
 import { type DispatchEvent, nextInboxStep } from './outcomes.ts'
 import type { Hops } from './settlement.ts'
@@ -87,9 +87,7 @@ export function createFlushes(options: FlushesOptions): Flushes {
     const { deviceId, message } = entry
     if (!message) return 'settled'
     if (!(await keep(message, deviceId, reached))) return FlushStop.ROUTER
-    const target = message.message?.target
-    if (reached.reason === StateReason.ACCOUNT_MISMATCH && target?.$case === 'accountId')
-      options.leftAccounts.tell(target.value, deviceId)
+    tellIfLeft(options.leftAccounts, message, deviceId, reached.reason)
     const facts = { state: stateName(reached.state), reason: reasonName(reached.reason) }
     entries.inc(facts)
     const line = { message_id: message.messageId, device_id: deviceId, origin: 'inbox', edge_id: reached.edgeId ?? '', ...facts }

@@ -1,4 +1,6 @@
+import type { QueuedMessage } from '../../gen/push/internal/v1/queue.ts'
 import { RegistryServiceDefinition } from '../../gen/push/internal/v1/registry.ts'
+import { StateReason } from '../../gen/push/v1/message.ts'
 import { createBatcher } from '../../service-kit/batcher.ts'
 import type { GrpcConnection } from '../../service-kit/grpc-client.ts'
 import type { Metrics } from '../../service-kit/metrics.ts'
@@ -18,6 +20,17 @@ export interface LeftAccounts {
    * is not told is told by the account's next message. Whatever comes in one tick goes out in one call.
    */
   tell(accountId: string, deviceId: string): void
+}
+
+/** Tells it where that is why a message to an account did not come to a device. */
+export function tellIfLeft(
+  leftAccounts: LeftAccounts,
+  { message }: QueuedMessage,
+  deviceId: string,
+  reason: StateReason | undefined,
+): void {
+  const target = message?.target
+  if (reason === StateReason.ACCOUNT_MISMATCH && target?.$case === 'accountId') leftAccounts.tell(target.value, deviceId)
 }
 
 const batchSizeMax = 1_000
