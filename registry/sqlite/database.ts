@@ -1,4 +1,5 @@
-import { DatabaseSync } from 'node:sqlite'
+import type { DatabaseSync } from 'node:sqlite'
+import { isInUse, openLockedDatabase, sqliteCode } from '../../service-kit/locked-database.ts'
 import type { Metrics } from '../../service-kit/metrics.ts'
 import { StartError } from '../../service-kit/start-error.ts'
 import { storeUnavailable } from '../stores.ts'
@@ -136,12 +137,7 @@ export function openSqliteDatabase(path: string, metrics: Metrics): SqliteDataba
 function openFile(path: string): DatabaseSync {
   let connection: DatabaseSync | undefined
   try {
-    connection = new DatabaseSync(path)
-    // An exclusive lock, taken by the first write and held until the file is closed or the process ends.
-    connection.exec(
-      'PRAGMA busy_timeout = 0; PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL',
-    )
-    connection.exec('BEGIN IMMEDIATE; COMMIT')
+    connection = openLockedDatabase(path)
     migrate(connection, path)
     return connection
   } catch (cause) {
@@ -163,10 +159,9 @@ function migrate(connection: DatabaseSync, path: string): void {
 }
 
 function openError(path: string, cause: unknown): unknown {
-  const code =
-    cause instanceof Error && 'errcode' in cause && typeof cause.errcode === 'number' ? cause.errcode & 0xff : undefined
-  if (code === 5 || code === 6)
+  if (isInUse(cause))
     return new StartError(`${path} is in use by another process; end that one, or choose another file`, { cause })
+  const code = sqliteCode(cause)
   if (code === 14) return new StartError(`${path} cannot be opened; its folder must exist and be writable`, { cause })
   if (code === 26) return new StartError(`${path} is not a registry database; choose another file`, { cause })
   return cause

@@ -1,4 +1,5 @@
-import { DatabaseSync } from 'node:sqlite'
+import type { DatabaseSync } from 'node:sqlite'
+import { isInUse, openLockedDatabase } from '../../service-kit/locked-database.ts'
 import { StartError } from '../../service-kit/start-error.ts'
 
 /** The journal is in use, cannot be opened, or is no journal. */
@@ -28,24 +29,23 @@ export interface AuditJournal {
   close(): void
 }
 
+const journalLimitBytes = 4 * 1024 * 1024
+
 /** Opens or creates the file; its folder must be there. What a crash has left half written is not in it. Throws AuditJournalError. */
 export function openAuditJournal(path: string): AuditJournal {
   let database: DatabaseSync | undefined
   try {
-    database = new DatabaseSync(path, { timeout: 0 })
-    database.exec('PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL')
-    database.exec('PRAGMA journal_size_limit = 4194304; BEGIN IMMEDIATE')
+    database = openLockedDatabase(path, journalLimitBytes)
     // Ids only rise, also after the file was empty: they are the order of the records.
     database.exec(
       'CREATE TABLE IF NOT EXISTS waiting (id INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT NOT NULL, value BLOB NOT NULL)',
     )
-    database.exec('COMMIT')
     return journalOn(database)
   } catch (error) {
     database?.close()
     const words = error instanceof Error ? error.message : String(error)
     throw new AuditJournalError(
-      /locked|busy/i.test(words)
+      isInUse(error)
         ? `the audit journal ${path} is in use by another process: give each router a file of its own (ROUTER_AUDIT_PATH)`
         : `the audit journal ${path} cannot be opened: ${words} (ROUTER_AUDIT_PATH); it may hold records that nobody else has: move it, do not delete it`,
       { cause: error },

@@ -1,4 +1,5 @@
-import { DatabaseSync, type StatementSync } from 'node:sqlite'
+import type { DatabaseSync, StatementSync } from 'node:sqlite'
+import { isInUse, openLockedDatabase } from '../../../service-kit/locked-database.ts'
 import { StartError } from '../../../service-kit/start-error.ts'
 import { type Lane, lanes, type QueueRecord } from '../message-queue.ts'
 
@@ -74,23 +75,22 @@ const schema = `
   );
 `
 
+const journalLimitBytes = 16 * 1024 * 1024
+
 /** Opens or creates the file. Throws QueueFileError. */
 export function openQueueFile(path: string): QueueFile {
   let database: DatabaseSync | undefined
   try {
-    database = new DatabaseSync(path, { timeout: 0 })
-    // The lock is taken with the first write and held until the process ends, however it ends.
-    database.exec('PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL')
-    database.exec('PRAGMA journal_size_limit = 16777216; BEGIN IMMEDIATE')
+    database = openLockedDatabase(path, journalLimitBytes)
+    database.exec('BEGIN IMMEDIATE')
     database.exec(schema)
     const add = database.prepare('INSERT OR IGNORE INTO partitions (lane, part, next, committed) VALUES (?, ?, 0, 0)')
     for (const lane of lanes) for (let part = 0; part < partitionCount; part++) add.run(lane, part)
     database.exec('COMMIT')
   } catch (error) {
     database?.close()
-    const busy = error instanceof Error && /locked|busy/i.test(error.message)
     throw new QueueFileError(
-      busy
+      isInUse(error)
         ? `the queue file ${path} is in use by another process: stop that one, or give this one a file of its own (ROUTER_QUEUE_PATH)`
         : `the queue file ${path} cannot be opened: ${error instanceof Error ? error.message : String(error)} (ROUTER_QUEUE_PATH)`,
       { cause: error },
