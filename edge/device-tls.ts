@@ -2,9 +2,9 @@ import type { SecureContextOptions } from 'node:tls'
 import type { Clock } from '../service-kit/clock.ts'
 import type { Log } from '../service-kit/log.ts'
 import type { Metrics } from '../service-kit/metrics.ts'
+import { namedFile } from '../service-kit/named-file.ts'
 import type { Reloads } from '../service-kit/reloads.ts'
-import { StartError } from '../service-kit/start-error.ts'
-import { checkCertificate, type NamedFile, readCertificates } from '../service-kit/tls.ts'
+import { checkCertificate, readCertificates } from '../service-kit/tls.ts'
 import { watchFiles } from '../service-kit/watched-files.ts'
 import type { IdentityConfig } from './auth/identity-settings.ts'
 
@@ -33,8 +33,7 @@ export function openDeviceTls({ config, clock, log, metrics, reloads }: DeviceTl
   if (deviceTlsCertFile === undefined || deviceTlsKeyFile === undefined) return undefined
   const certificate = { setting: 'EDGE_DEVICE_TLS_CERT_FILE', path: deviceTlsCertFile }
   const key = { setting: 'EDGE_DEVICE_TLS_KEY_FILE', path: deviceTlsKeyFile }
-  const authorities: NamedFile[] =
-    deviceClientCaFile === undefined ? [] : [{ setting: 'EDGE_DEVICE_CLIENT_CA_FILE', path: deviceClientCaFile }]
+  const authorities = namedFile('EDGE_DEVICE_CLIENT_CA_FILE', deviceClientCaFile)
   const expiry = metrics.gauge(
     'push_edge_device_certificate_expire_time_seconds',
     'When the certificate of the device port expires, in seconds since the epoch',
@@ -42,14 +41,11 @@ export function openDeviceTls({ config, clock, log, metrics, reloads }: DeviceTl
   let use = (_context: SecureContextOptions): void => {}
   const watched = watchFiles({
     name: 'device port certificate',
-    files: [certificate, key, ...authorities],
+    files: [certificate, key, ...(authorities ? [authorities] : [])],
     parse: ([cert, keyText, ca]) => {
       if (cert === undefined || keyText === undefined) throw new Error('two files were to be read')
       const { expireTimeMs } = checkCertificate({ certificate, key }, { certificate: cert, key: keyText }, clock.now())
-      for (const file of authorities) {
-        if (ca === undefined || readCertificates(ca, file).length === 0)
-          throw new StartError(`${file.setting} names ${file.path}, which holds no certificate`)
-      }
+      if (authorities !== undefined && ca !== undefined) readCertificates(ca, authorities)
       const context: SecureContextOptions = { cert, key: keyText, minVersion: 'TLSv1.2', ...(ca !== undefined && { ca }) }
       return { context, expireTimeMs }
     },
@@ -67,7 +63,7 @@ export function openDeviceTls({ config, clock, log, metrics, reloads }: DeviceTl
     get context() {
       return watched.value.context
     },
-    asksClients: authorities.length > 0,
+    asksClients: authorities !== undefined,
     onChange(listener) {
       use = listener
     },

@@ -1,6 +1,5 @@
-import { readFileSync } from 'node:fs'
-import { StartError } from './start-error.ts'
-import { type NamedFile, readCertificates } from './tls.ts'
+import { type NamedFile, readNamedFile } from './named-file.ts'
+import { readCertificates } from './tls.ts'
 
 /** What Node's `tls.connect` takes, to dial servers that are no services of ours. */
 export interface DialTls {
@@ -17,34 +16,19 @@ export interface DialTlsFiles {
   readonly key: NamedFile | undefined
 }
 
-/** A file with its setting, or undefined when the setting is unset. */
-export function namedFile(setting: string, path: string | undefined): NamedFile | undefined {
-  return path === undefined ? undefined : { setting, path }
-}
-
 /** Reads them, once. Throws StartError when one cannot be used. */
 export function readDialTls({ authorities, certificate, key }: DialTlsFiles): DialTls {
   return {
     ...(authorities && { ca: readPem(authorities) }),
     ...(certificate && { cert: readPem(certificate) }),
-    ...(key && { key: read(key).toString('utf8') }),
+    ...(key && { key: readNamedFile(key).toString('utf8') }),
   }
 }
 
 function readPem(file: NamedFile): string {
-  const content = read(file)
-  if (readCertificates(content, file).length === 0)
-    throw new StartError(`${file.setting} names ${file.path}, which holds no certificate`)
+  const content = readNamedFile(file)
+  readCertificates(content, file)
   return content.toString('utf8')
-}
-
-function read({ setting, path }: NamedFile): Buffer {
-  try {
-    return readFileSync(path)
-  } catch (cause) {
-    const why = cause instanceof Error && 'code' in cause ? String(cause.code) : 'it cannot be read'
-    throw new StartError(`${setting} names ${path}, which cannot be read (${why})`, { cause })
-  }
 }
 
 /** What Node says of a server's certificate that it does not believe. */

@@ -32,8 +32,8 @@ export function identityOfAltName(subjectAltName: string | undefined): PeerIdent
   }
 }
 
-/** Names with commas or quotes in them come in quotes, as JSON strings; so that no name can look like two. */
-function splitAltName(text: string): string[] {
+/** The entries of a subject alternative name as Node gives it: those with commas or quotes in them come in quotes, as JSON strings; so no entry can look like two. */
+export function splitAltName(text: string): string[] {
   return [...text.matchAll(/(?:[^",]|"(?:[^"\\]|\\.)*")+/g)].map(([entry]) => entry.trim())
 }
 

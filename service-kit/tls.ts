@@ -1,20 +1,13 @@
 import { createPrivateKey, type KeyObject, X509Certificate } from 'node:crypto'
-import { createSecureContext } from 'node:tls'
+import { createSecureContext, type SecureContextOptions } from 'node:tls'
 import type { experimental } from '@grpc/grpc-js'
 import type { Clock, Timer } from './clock.ts'
 import type { Log } from './log.ts'
 import type { Metrics } from './metrics.ts'
+import { type NamedFile, wrongFile } from './named-file.ts'
 import { identityOfAltName, type PeerIdentity } from './peer-identity.ts'
 import type { Reloads } from './reloads.ts'
-import { StartError } from './start-error.ts'
 import { watchFiles } from './watched-files.ts'
-
-/** A file that the operator has named. */
-export interface NamedFile {
-  /** The setting or option that names the file. */
-  readonly setting: string
-  readonly path: string
-}
 
 /** Where certificate, key and authorities lie. A client without a certificate of its own has authorities only. */
 export interface TlsFiles {
@@ -159,16 +152,11 @@ function checkMaterial(
   nowMs: number,
 ): TlsMaterial {
   const { leaf, validFromMs, expireTimeMs } = checkCertificate(files, contents, nowMs)
-  if (readCertificates(contents.authorities, files.authorities).length === 0)
-    throw wrong(files.authorities, 'which holds no certificate')
+  readCertificates(contents.authorities, files.authorities)
   const identity = identityOfAltName(leaf.subjectAltName)
   const problem = check?.(identity)
-  if (problem !== undefined) throw wrong(files.certificate, problem)
-  try {
-    createSecureContext({ ca: contents.authorities, cert: contents.certificate, key: contents.key })
-  } catch (cause) {
-    throw wrong(files.certificate, `which cannot be used with its key (${cause instanceof Error ? cause.message : 'unknown'})`)
-  }
+  if (problem !== undefined) throw wrongFile(files.certificate, problem)
+  requireUsable(files.certificate, { ca: contents.authorities, cert: contents.certificate, key: contents.key })
   return { ...contents, identity, validFromMs, expireTimeMs, expireTime: leaf.validToDate.toISOString() }
 }
 
@@ -179,41 +167,45 @@ export function checkCertificate(
   nowMs: number,
 ): { readonly leaf: X509Certificate; readonly validFromMs: number; readonly expireTimeMs: number } {
   const [leaf] = readCertificates(contents.certificate, files.certificate)
-  if (leaf === undefined) throw wrong(files.certificate, 'which holds no certificate')
   const key = readKey(contents.key, files.key)
-  if (!leaf.checkPrivateKey(key)) throw wrong(files.key, `which does not belong to the certificate in ${files.certificate.path}`)
+  if (!leaf.checkPrivateKey(key))
+    throw wrongFile(files.key, `which does not belong to the certificate in ${files.certificate.path}`)
   const validFromMs = leaf.validFromDate.getTime()
   const expireTimeMs = leaf.validToDate.getTime()
-  if (expireTimeMs <= nowMs) throw wrong(files.certificate, `whose certificate expired at ${leaf.validToDate.toISOString()}`)
+  if (expireTimeMs <= nowMs) throw wrongFile(files.certificate, `whose certificate expired at ${leaf.validToDate.toISOString()}`)
   if (validFromMs > nowMs)
-    throw wrong(files.certificate, `whose certificate is not valid before ${leaf.validFromDate.toISOString()}`)
-  try {
-    createSecureContext({ cert: contents.certificate, key: contents.key })
-  } catch (cause) {
-    throw wrong(files.certificate, `which cannot be used with its key (${cause instanceof Error ? cause.message : 'unknown'})`)
-  }
+    throw wrongFile(files.certificate, `whose certificate is not valid before ${leaf.validFromDate.toISOString()}`)
+  requireUsable(files.certificate, { cert: contents.certificate, key: contents.key })
   return { leaf, validFromMs, expireTimeMs }
+}
+
+function requireUsable(certificate: NamedFile, context: SecureContextOptions): void {
+  try {
+    createSecureContext(context)
+  } catch (cause) {
+    throw wrongFile(certificate, `which cannot be used with its key (${cause instanceof Error ? cause.message : 'unknown'})`)
+  }
 }
 
 const pemCertificates = /-----BEGIN CERTIFICATE-----[^-]*-----END CERTIFICATE-----/g
 
-/** All certificates of a PEM file, in its order. */
-export function readCertificates(pem: Buffer, file: NamedFile): X509Certificate[] {
+/** All certificates of a PEM file, in its order. Throws StartError when there is none, or one that cannot be read. */
+export function readCertificates(pem: Buffer, file: NamedFile): [X509Certificate, ...X509Certificate[]] {
+  let found: X509Certificate[]
   try {
-    return [...pem.toString('latin1').matchAll(pemCertificates)].map(([one]) => new X509Certificate(one))
+    found = [...pem.toString('latin1').matchAll(pemCertificates)].map(([one]) => new X509Certificate(one))
   } catch (cause) {
-    throw wrong(file, 'which holds a certificate that cannot be read', cause)
+    throw wrongFile(file, 'which holds a certificate that cannot be read', cause)
   }
+  const [first, ...others] = found
+  if (first === undefined) throw wrongFile(file, 'which holds no certificate')
+  return [first, ...others]
 }
 
 function readKey(pem: Buffer, file: NamedFile): KeyObject {
   try {
     return createPrivateKey(pem)
   } catch (cause) {
-    throw wrong(file, 'which holds no private key that can be read; expected PEM without passphrase', cause)
+    throw wrongFile(file, 'which holds no private key that can be read; expected PEM without passphrase', cause)
   }
-}
-
-function wrong({ setting, path }: NamedFile, what: string, cause?: unknown): StartError {
-  return new StartError(`${setting} names ${path}, ${what}`, cause === undefined ? {} : { cause })
 }

@@ -1,17 +1,16 @@
-import { readFileSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import type { Clock } from './clock.ts'
 import type { Log } from './log.ts'
 import type { Metrics } from './metrics.ts'
+import { type NamedFile, readNamedFile } from './named-file.ts'
 import type { Reloads } from './reloads.ts'
-import { StartError } from './start-error.ts'
 
 /** What `watchFiles` takes. */
 export interface WatchedFilesOptions<T> {
   /** What the files hold, for log and metric: `tls certificate`. */
   readonly name: string
   /** The files, each with the setting that names it. */
-  readonly files: readonly { readonly setting: string; readonly path: string }[]
+  readonly files: readonly NamedFile[]
   /** Makes of the contents, in the order of the files, what they mean. Throws StartError with what is wrong: for the operator to read. */
   readonly parse: (contents: readonly Buffer[]) => T
   /** Gets each new meaning after the first. */
@@ -48,7 +47,7 @@ export function watchFiles<T>(options: WatchedFilesOptions<T>): WatchedFiles<T> 
     'file',
     'result',
   ])
-  let seen = files.map((file) => readAtStart(file))
+  let seen = files.map((file) => readNamedFile(file))
   let value = parse(seen)
   let told: string | undefined
   let closed = false
@@ -103,14 +102,5 @@ export function watchFiles<T>(options: WatchedFilesOptions<T>): WatchedFiles<T> 
       timer.cancel()
       stopListening?.()
     },
-  }
-}
-
-function readAtStart({ setting, path }: { setting: string; path: string }): Buffer {
-  try {
-    return readFileSync(path)
-  } catch (cause) {
-    const why = cause instanceof Error && 'code' in cause ? String(cause.code) : 'it cannot be read'
-    throw new StartError(`${setting} names ${path}, which cannot be read (${why})`, { cause })
   }
 }

@@ -2,6 +2,7 @@ import type { X509Certificate } from 'node:crypto'
 import type { Duplex } from 'node:stream'
 import { TLSSocket } from 'node:tls'
 import { isPushId } from '../../service-kit/ids.ts'
+import { splitAltName } from '../../service-kit/peer-identity.ts'
 import { type IdentityVerdict, notBelieved } from './identity.ts'
 
 /** How a certificate names its device and account: by the entries of its subject alternative name that begin so. */
@@ -43,9 +44,4 @@ export function judgeCertificate(shown: ShownCertificate, rules: CertificateRule
   if (otherAccounts.length > 0 || (accountId !== undefined && !isPushId(accountId)))
     return notBelieved('the client certificate names an account that is none, or several')
   return { ok: true, deviceId, accountId, expiresAtMs: endsAtMs, certificateEndsAtMs: endsAtMs }
-}
-
-/** Node puts entries with commas or quotes in them into quotes: so no entry can look like two. */
-function splitAltName(text: string): string[] {
-  return [...text.matchAll(/(?:[^",]|"(?:[^"\\]|\\.)*")+/g)].map(([entry]) => entry.trim())
 }

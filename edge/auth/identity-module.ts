@@ -2,7 +2,7 @@ import { resolve } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import type { Clock } from '../../service-kit/clock.ts'
 import type { Log } from '../../service-kit/log.ts'
-import { StartError } from '../../service-kit/start-error.ts'
+import { wrongFile } from '../../service-kit/named-file.ts'
 import type { Identity } from './identity.ts'
 
 /** What a module of the operator's own gets when it is opened, once for each edge. */
@@ -24,8 +24,7 @@ export type IdentityModule = (context: IdentityModuleContext) => ModuleIdentity 
 
 /** Loads a module and opens its identity. Throws StartError with what is wrong. */
 export async function openIdentityModule(path: string, context: IdentityModuleContext): Promise<ModuleIdentity> {
-  const wrong = (what: string, cause?: unknown) =>
-    new StartError(`EDGE_AUTH_MODULE names ${path}, ${what}`, cause === undefined ? {} : { cause })
+  const wrong = (what: string, cause?: unknown) => wrongFile({ setting: 'EDGE_AUTH_MODULE', path }, what, cause)
   let open: unknown
   try {
     const loaded: { default?: unknown } = await import(pathToFileURL(resolve(path)).href)
