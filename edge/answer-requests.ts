@@ -7,7 +7,7 @@ import type { EdgeMetrics } from './edge-metrics.ts'
 import { FrameLimits } from './frame-limits.ts'
 import { type ClientFrame, type DecodedFrame, invalidFrame, readClientFrame } from './frames.ts'
 import { bearerOf, type Refusal, type RefusalReason } from './handshake.ts'
-import { disbelief, unauthenticated } from './refusals.ts'
+import { disbelief, errorReasonOf, unauthenticated } from './refusals.ts'
 import type { RetryAfter } from './retry-after.ts'
 
 /** Where devices answer what came by an event stream. Any edge takes it. */
@@ -100,7 +100,7 @@ export function createAnswerRequests(options: AnswerRequestsOptions): AnswerRequ
     }
     if (!verdict.ok) {
       const { refusal } = disbelief(verdict, retryAfter)
-      return refuse(refusal, verdict.verdict === 'unavailable' ? 'OVERLOADED' : 'UNAUTHENTICATED')
+      return refuse(refusal, errorReasonOf(verdict))
     }
     options.authenticated(request)
     const rate = rateOf(verdict.deviceId)

@@ -23,7 +23,7 @@ import { createEventRequests, eventsPath, type StreamedDevice } from './event-re
 import type { FrameCodec } from './frame-codec.ts'
 import type { ClientFrame, ControlFrame } from './frames.ts'
 import { type ConnectRequest, type Refusal, type RefusalReason, readHandshake } from './handshake.ts'
-import { disbelief, unauthenticated, writeRefusal } from './refusals.ts'
+import { disbelief, errorReasonOf, goawayOf, unauthenticated, writeRefusal } from './refusals.ts'
 import type { RetryAfter } from './retry-after.ts'
 import type { Carrier } from './session-host.ts'
 import { createWebSocketServer, upgradeSocket, webSocketCarrier } from './websocket.ts'
@@ -187,12 +187,7 @@ export async function serveDevices(options: DeviceServerOptions): Promise<Device
     const closed = visit?.request() ?? shut()
     if (closed !== undefined) {
       if (credential?.from !== 'subprotocol') return refuse(request, socket, closed)
-      const goaway: ControlFrame = {
-        type: 'goaway',
-        reason: closed.reason === 'draining' ? 'drain' : 'overload',
-        reconnect_after_ms: Number(closed.headers?.['retry-after'] ?? 1) * 1000,
-      }
-      return tell(request, socket, head, asked.codec, closed, closeKinds.tryAgainLater, goaway)
+      return tell(request, socket, head, asked.codec, closed, closeKinds.tryAgainLater, goawayOf(closed))
     }
     const verdict = await judge(socket, credential)
     if (verdict === undefined)
@@ -201,7 +196,7 @@ export async function serveDevices(options: DeviceServerOptions): Promise<Device
     else {
       const { refusal, kind } = disbelief(verdict, retryAfter)
       if (credential?.from !== 'subprotocol') return refuse(request, socket, refusal)
-      const reason = verdict.verdict === 'unavailable' ? 'OVERLOADED' : 'UNAUTHENTICATED'
+      const reason = errorReasonOf(verdict)
       return tell(request, socket, head, asked.codec, refusal, kind, { type: 'error', reason, message: verdict.detail })
     }
     admit(request, socket, head, asked, verdict)
@@ -243,8 +238,13 @@ export async function serveDevices(options: DeviceServerOptions): Promise<Device
 
   const onUpgrade = (request: IncomingMessage, socket: Duplex, head: Buffer) => {
     if (streaming.has(socket)) return void socket.destroy()
+    void handshake(() => upgrade(request, socket, head), socket)
+  }
+
+  /** Counts it as a handshake for as long as it takes. */
+  const handshake = (work: () => Promise<void>, socket: Duplex) => {
     metrics.handshakes.set(++handshakes)
-    settled(upgrade(request, socket, head), socket).finally(() => metrics.handshakes.set(--handshakes))
+    return settled(work(), socket).finally(() => metrics.handshakes.set(--handshakes))
   }
 
   const settled = (work: Promise<void>, socket: Duplex) =>
@@ -292,11 +292,7 @@ export async function serveDevices(options: DeviceServerOptions): Promise<Device
     }
     if (tooMany === undefined && path === eventsPath) {
       if (request.method === 'GET') streaming.add(socket)
-      metrics.handshakes.set(++handshakes)
-      return void settled(events(request, response), socket).finally(() => {
-        door.settled(socket)
-        metrics.handshakes.set(--handshakes)
-      })
+      return void handshake(() => events(request, response), socket).finally(() => door.settled(socket))
     }
     door.settled(socket)
     const refuseRequest = ({ status, reason, message, headers }: Refusal) => {

@@ -5,7 +5,7 @@ import { type CloseKind, closeKinds } from './close-codes.ts'
 import { answerPreflight, originOf } from './cross-origin.ts'
 import type { ControlFrame } from './frames.ts'
 import { acknowledgesIn, bearerOf, type Refusal, type RefusalReason } from './handshake.ts'
-import { disbelief, unauthenticated } from './refusals.ts'
+import { disbelief, errorReasonOf, goawayOf, retryMsOf, unauthenticated } from './refusals.ts'
 import type { RetryAfter } from './retry-after.ts'
 import type { Carrier } from './session-host.ts'
 import { beginStream, eventStreamCarrier, type StreamShared, wasToldToStayAway } from './sse.ts'
@@ -63,10 +63,11 @@ export function createEventRequests(options: EventRequestsOptions): EventRequest
     /** A verdict about this credential: as JSON, so that a client can tell one that has expired from one that never holds. */
     const disbelieve = (refusal: Refusal, { code }: CloseKind) =>
       refuse(refusal, `${JSON.stringify({ type: 'close', code, reason: refusal.message })}\n`, 'application/json')
-    /** Passes: the client shall come again after `retryMs`. */
-    const putOff = (reason: RefusalReason, frame: ControlFrame, retryMs: number) => {
+    /** Passes: the client shall come again. */
+    const putOff = (refusal: Refusal, frame: ControlFrame) => {
       const { code, text } = closeKinds.tryAgainLater
-      options.note(reason, code, request)
+      const retryMs = retryMsOf(refusal)
+      options.note(refusal.reason, code, request)
       beginStream(response, cors.headers, retryMs)
       response.end(`${eventText(frame)}${eventText({ type: 'close', code, reason: text }, retryMs)}`)
     }
@@ -88,9 +89,7 @@ export function createEventRequests(options: EventRequestsOptions): EventRequest
 
     const closed = options.shut(request)
     if (closed !== undefined) {
-      const retryMs = Number(closed.headers?.['retry-after'] ?? 1) * 1_000
-      const reason = closed.reason === 'draining' ? 'drain' : 'overload'
-      return putOff(closed.reason, { type: 'goaway', reason, reconnect_after_ms: retryMs }, retryMs)
+      return putOff(closed, goawayOf(closed))
     }
     const verdict = await judge(request.socket, bearerOf(request.headers.authorization))
     if (verdict === undefined) {
@@ -105,8 +104,7 @@ export function createEventRequests(options: EventRequestsOptions): EventRequest
     }
     const { refusal, kind } = disbelief(verdict, retryAfter)
     if (verdict.verdict !== 'unavailable') return disbelieve(refusal, kind)
-    const retryMs = Number(refusal.headers?.['retry-after'] ?? 1) * 1_000
-    putOff(refusal.reason, { type: 'error', reason: 'OVERLOADED', message: verdict.detail }, retryMs)
+    putOff(refusal, { type: 'error', reason: errorReasonOf(verdict), message: verdict.detail })
   }
 }
 

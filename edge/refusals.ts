@@ -2,6 +2,7 @@ import { STATUS_CODES } from 'node:http'
 import type { Duplex } from 'node:stream'
 import type { IdentityVerdict } from './auth/identity.ts'
 import { type CloseKind, closeKinds } from './close-codes.ts'
+import type { ControlFrame } from './frames.ts'
 import type { Refusal } from './handshake.ts'
 import type { RetryAfter } from './retry-after.ts'
 
@@ -28,6 +29,22 @@ export function disbelief(
       }
     }
   }
+}
+
+/** What an `error` frame calls it. */
+export function errorReasonOf({ verdict }: IdentityVerdict & { ok: false }): 'OVERLOADED' | 'UNAUTHENTICATED' {
+  return verdict === 'unavailable' ? 'OVERLOADED' : 'UNAUTHENTICATED'
+}
+
+/** When to come again after a refusal that passes, in ms. */
+export function retryMsOf({ headers }: Refusal): number {
+  return Number(headers?.['retry-after'] ?? 1) * 1_000
+}
+
+/** A refusal that passes, as whoever is let in only to be told hears of it. */
+export function goawayOf(refusal: Refusal): ControlFrame {
+  const reason = refusal.reason === 'draining' ? 'drain' : 'overload'
+  return { type: 'goaway', reason, reconnect_after_ms: retryMsOf(refusal) }
 }
 
 /** Answers a handshake on its raw socket, and ends it. */
