@@ -9,8 +9,7 @@ import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
-import { fileURLToPath } from 'node:url'
-import { ServiceProcess } from '../system-tests/plane/service-process.ts'
+import { edgeProcess } from './edge-process.ts'
 
 const connections = Number(process.argv[2] ?? 10_000)
 const warmUpConnections = 4_000
@@ -29,33 +28,18 @@ const junk = [
 ]
 
 const folder = mkdtempSync(join(tmpdir(), 'pushplane-junk-'))
-const edge = new ServiceProcess({
-  name: 'edge',
-  entry: fileURLToPath(new URL('../edge/main.ts', import.meta.url)),
-  readyPhrase: 'edge ready',
-  folder,
-  env: {
-    EDGE_LISTEN_ADDRESS: '127.0.0.1:0',
-    EDGE_DEVICE_LISTEN_ADDRESS: '127.0.0.1:0',
-    EDGE_METRICS_ADDRESS: '127.0.0.1:0',
-    // Nobody is there: an honest device is upgraded, and then told to come back later.
-    EDGE_REGISTRY_ADDRESSES: '127.0.0.1:9',
-    EDGE_ROUTER_ADDRESSES: '127.0.0.1:9',
-    EDGE_UNLIMITED_ADDRESSES: 'none',
-    EDGE_HANDSHAKE_TIMEOUT_MS: '2000',
-    // V8 lets garbage lie while there is room. In a small heap what stays is what is held, and an edge that holds on to junk ends.
-    NODE_OPTIONS: '--max-old-space-size=64 --max-semi-space-size=1',
-  },
+const edge = edgeProcess(folder, {
+  // Nobody is there: an honest device is upgraded, and then told to come back later.
+  EDGE_REGISTRY_ADDRESSES: '127.0.0.1:9',
+  EDGE_ROUTER_ADDRESSES: '127.0.0.1:9',
+  EDGE_UNLIMITED_ADDRESSES: 'none',
+  EDGE_HANDSHAKE_TIMEOUT_MS: '2000',
+  // V8 lets garbage lie while there is room. In a small heap what stays is what is held, and an edge that holds on to junk ends.
+  NODE_OPTIONS: '--max-old-space-size=64 --max-semi-space-size=1',
 })
 
 async function metric(name: string): Promise<number> {
-  const text = await (await fetch(`http://${edge.told('metrics served', 'address')}/metrics`)).text()
-  return Number(
-    text
-      .split('\n')
-      .find((line) => line.startsWith(`${name} `))
-      ?.slice(name.length + 1) ?? 0,
-  )
+  return (await edge.metric(name)) ?? 0
 }
 
 function open(localAddress: string, text: string) {

@@ -1,7 +1,6 @@
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import fc from 'fast-check'
 import { HealthDefinition } from 'nice-grpc-server-health'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { InboxServiceDefinition, ReadRequest, RemoveRequest, StoreRequest } from '../gen/push/internal/v1/inbox.ts'
@@ -20,8 +19,8 @@ import { connectGrpc, type GrpcConnection } from '../service-kit/grpc-client.ts'
 import { silentLog } from '../service-kit/log.ts'
 import { createMetrics } from '../service-kit/metrics.ts'
 import { systemRandom } from '../service-kit/random.ts'
-import { fuzzed, fuzzTimeoutMs, mutated, wireMessage } from '../service-kit/testing/fuzz.ts'
-import { fairEnds, rawMethods } from '../service-kit/testing/raw-calls.ts'
+import { fuzzTimeoutMs } from '../service-kit/testing/fuzz.ts'
+import { expectFairEnds } from '../service-kit/testing/raw-calls.ts'
 import { recordingLog } from '../service-kit/testing/recording-log.ts'
 import { readRegistryConfig } from './config.ts'
 import { receiptOf } from './receipts.suite.ts'
@@ -80,15 +79,7 @@ test.for(
   '%s: whatever bytes come, each call is answered or refused, and nothing of it is a defect',
   { timeout: fuzzTimeoutMs },
   async ([, service]) => {
-    for (const method of rawMethods(connection, service)) {
-      await fc.assert(
-        fc.asyncProperty(fc.oneof(mutated(...requests), wireMessage(), fc.uint8Array({ maxLength: 200 })), async (bytes) => {
-          expect(fairEnds).toContain(await method.send([bytes]))
-          expect(log.entries.filter(({ level }) => level === 'error')).toEqual([])
-        }),
-        fuzzed(30),
-      )
-    }
+    await expectFairEnds(connection, service, requests, log)
     expect((await connection.client(HealthDefinition).check({ service: '' }, { deadlineMs: 30_000 })).status).toBe(1)
   },
 )

@@ -16,7 +16,7 @@ import { silentLog } from '../service-kit/log.ts'
 import { createMetrics } from '../service-kit/metrics.ts'
 import { systemRandom } from '../service-kit/random.ts'
 import { fuzzed, fuzzTimeoutMs, mutated, wireMessage } from '../service-kit/testing/fuzz.ts'
-import { fairEnds, rawMethods } from '../service-kit/testing/raw-calls.ts'
+import { expectFairEnds } from '../service-kit/testing/raw-calls.ts'
 import { recordingLog } from '../service-kit/testing/recording-log.ts'
 import { readRouterConfig } from './config.ts'
 import { dispatchBench } from './dispatch/testing/dispatch-bench.ts'
@@ -77,15 +77,7 @@ test.for(services.map((service) => [service.fullName, service] as const))(
   '%s: whatever bytes come, each call is answered or refused, and nothing of it is a defect',
   { timeout: fuzzTimeoutMs },
   async ([, service]) => {
-    for (const method of rawMethods(connection, service)) {
-      await fc.assert(
-        fc.asyncProperty(fc.oneof(mutated(...requests), wireMessage(), fc.uint8Array({ maxLength: 200 })), async (bytes) => {
-          expect(fairEnds).toContain(await method.send([bytes]))
-          expect(log.entries.filter(({ level }) => level === 'error')).toEqual([])
-        }),
-        fuzzed(30),
-      )
-    }
+    await expectFairEnds(connection, service, requests, log)
     expect((await connection.client(HealthDefinition).check({ service: 'push.queue' }, { deadlineMs: 30_000 })).status).toBe(1)
   },
 )

@@ -77,6 +77,15 @@ export async function startRun(options: FaultRunOptions) {
 
 export type FaultRun = Awaited<ReturnType<typeof startRun>>
 
+export function isQueued({ mode }: PublishedMessage): boolean {
+  return mode === 'QUEUED'
+}
+
+/** Queued messages that were sent after this moment, in ms, and accepted. */
+export function acceptedSince(published: readonly PublishedMessage[], since: number): PublishedMessage[] {
+  return published.filter((message) => isQueued(message) && message.answer !== undefined && message.sentAt > since)
+}
+
 export function nth<T>(all: readonly T[], index: number): T {
   const one = all[index]
   if (one === undefined) throw new Error(`there is no number ${index}`)

@@ -3,10 +3,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Kafka, logLevel } from 'kafkajs'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { expectAllDelivered, expectFewRefused, settleTimeoutMs, startRun } from './fault-run.ts'
+import { acceptedSince, expectAllDelivered, expectFewRefused, isQueued, settleTimeoutMs, startRun } from './fault-run.ts'
 import { failures, until, untilFinished } from './run.ts'
 import { type KafkaServers, startKafka } from './servers/kafka.ts'
-import type { PublishedMessage } from './story.ts'
 
 /** Nodes that are started again on two cores beside a whole plane take their time. */
 const clusterTestTimeoutMs = 300_000
@@ -15,10 +14,6 @@ const startTimeoutMs = 240_000
 const gently = { pauseMs: 100, ttlMs: 600_000 }
 /** How long something that goes on by itself may take to do so. */
 const goOnTimeoutMs = 60_000
-
-const isQueued = ({ mode }: PublishedMessage) => mode === 'QUEUED'
-const acceptedSince = (published: readonly PublishedMessage[], since: number) =>
-  published.filter((message) => isQueued(message) && message.answer !== undefined && message.sentAt > since)
 
 describe('three Kafka brokers', () => {
   let folder: string

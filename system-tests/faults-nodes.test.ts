@@ -2,11 +2,19 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { comeBackTimeoutMs, expectAllDelivered, expectFewRefused, nth, shortLeases, startRun } from './fault-run.ts'
+import {
+  acceptedSince,
+  comeBackTimeoutMs,
+  expectAllDelivered,
+  expectFewRefused,
+  isQueued,
+  nth,
+  shortLeases,
+  startRun,
+} from './fault-run.ts'
 import { expectNoOrphans } from './orphans.ts'
 import { failures, until, untilSettled } from './run.ts'
 import { type CassandraServers, startCassandra } from './servers/cassandra.ts'
-import type { PublishedMessage } from './story.ts'
 
 /** Nodes that are started again on two cores beside a whole plane take their time. */
 const nodesTestTimeoutMs = 600_000
@@ -15,10 +23,6 @@ const startTimeoutMs = 240_000
 const gently = { pauseMs: 200, ttlMs: 600_000 }
 /** How long something that goes on by itself may take to do so. */
 const goOnTimeoutMs = 120_000
-
-const isQueued = ({ mode }: PublishedMessage) => mode === 'QUEUED'
-const acceptedSince = (published: readonly PublishedMessage[], since: number) =>
-  published.filter((message) => isQueued(message) && message.answer !== undefined && message.sentAt > since)
 
 let folder: string
 let cassandra: CassandraServers

@@ -1,4 +1,3 @@
-import { fileURLToPath } from 'node:url'
 import { Metadata } from 'nice-grpc-common'
 import { type FakePlane, serveFakePlane } from '../../edge/testing/fake-plane.ts'
 import type { DeepPartial, DeliverRequest, Delivery, Outcome } from '../../gen/push/internal/v1/edge.ts'
@@ -6,7 +5,7 @@ import { EdgeServiceDefinition } from '../../gen/push/internal/v1/edge.ts'
 import { systemClock } from '../../service-kit/clock.ts'
 import { connectGrpc } from '../../service-kit/grpc-client.ts'
 import { silentLog } from '../../service-kit/log.ts'
-import { ServiceProcess } from '../../system-tests/plane/service-process.ts'
+import { edgeProcess } from '../edge-process.ts'
 
 /** An edge in a process of its own. The registry and the router that it needs are answered from this process, without a store. */
 export interface LoneEdge {
@@ -29,30 +28,16 @@ const stopGraceMs = 5_000
 /** Starts one with these settings; its log lies in `folder`. */
 export async function startLoneEdge(folder: string, settings: Readonly<Record<string, string>>): Promise<LoneEdge> {
   const plane: FakePlane = await serveFakePlane()
-  const edge = new ServiceProcess({
-    name: 'edge',
-    entry: fileURLToPath(new URL('../../edge/main.ts', import.meta.url)),
-    readyPhrase: 'edge ready',
-    folder,
-    env: {
-      EDGE_LISTEN_ADDRESS: '127.0.0.1:0',
-      EDGE_DEVICE_LISTEN_ADDRESS: '127.0.0.1:0',
-      EDGE_METRICS_ADDRESS: '127.0.0.1:0',
-      EDGE_REGISTRY_ADDRESSES: plane.address,
-      EDGE_ROUTER_ADDRESSES: plane.address,
-      ...settings,
-    },
-  })
+  const edge = edgeProcess(folder, { EDGE_REGISTRY_ADDRESSES: plane.address, EDGE_ROUTER_ADDRESSES: plane.address, ...settings })
   await edge.start().catch(async (error: unknown) => {
     await plane.close()
     throw error
   })
-  const metricsUrl = `http://${edge.told('metrics served', 'address')}/metrics`
   return {
     deviceAddress: edge.fact('device_address'),
     openStream: (onOutcome) => openStream(edge.fact('address'), edge.fact('edge_id'), onOutcome),
     async metrics() {
-      const text = await (await fetch(metricsUrl)).text()
+      const text = await edge.metrics()
       const values = new Map([...text.matchAll(/^(\w+) (\S+)$/gm)].map(([, name, value]) => [name, Number(value)]))
       return (name) => values.get(name) ?? Number.NaN
     },

@@ -1,6 +1,10 @@
+import fc from 'fast-check'
 import { Metadata, Status } from 'nice-grpc'
+import { expect } from 'vitest'
 import { callErrorOf } from '../errors.ts'
 import type { GrpcConnection } from '../grpc-client.ts'
+import { fuzzed, mutated, wireMessage } from './fuzz.ts'
+import type { RecordingLog } from './recording-log.ts'
 
 /** One method of a service, to be called with whatever bytes. */
 export interface RawMethod {
@@ -65,4 +69,22 @@ export function rawMethods(
       },
     }
   })
+}
+
+/** Sends every method of a service whatever bytes, made of these requests or of nothing: each call ends fairly, and the log tells of no defect. */
+export async function expectFairEnds(
+  connection: GrpcConnection,
+  service: GeneratedService,
+  requests: readonly Uint8Array[],
+  log: RecordingLog,
+): Promise<void> {
+  for (const method of rawMethods(connection, service)) {
+    await fc.assert(
+      fc.asyncProperty(fc.oneof(mutated(...requests), wireMessage(), fc.uint8Array({ maxLength: 200 })), async (bytes) => {
+        expect(fairEnds).toContain(await method.send([bytes]))
+        expect(log.entries.filter(({ level }) => level === 'error')).toEqual([])
+      }),
+      fuzzed(30),
+    )
+  }
 }

@@ -45,9 +45,7 @@ function slowHttpTest(...args: string[]): Promise<string> {
 
 /** The value of a metric of the edge; 0 when it has not been counted. */
 async function metric(name: string): Promise<number> {
-  const text = await (await fetch(`http://${plane.edge.told('metrics served', 'address')}/metrics`)).text()
-  const line = text.split('\n').find((each) => each.startsWith(`${name} `))
-  return Number(line?.slice(name.length + 1) ?? 0)
+  return (await plane.edge.metric(name)) ?? 0
 }
 
 /** Connects as a device, and resolves when it is let in. */

@@ -228,11 +228,7 @@ async function dropKeyspace({ contactPoints, port, localDataCenter }: CassandraA
 
 async function metricSum(services: readonly ServiceProcess[], name: string): Promise<number> {
   const line = new RegExp(`^${name}(?:\\{.*\\})? ([\\d.e+-]+)$`, 'gm')
-  const texts = await Promise.all(
-    services
-      .filter(({ running }) => running)
-      .map(async (service) => (await fetch(`http://${service.told('metrics served', 'address')}/metrics`)).text()),
-  )
+  const texts = await Promise.all(services.filter(({ running }) => running).map((service) => service.metrics()))
   return texts.flatMap((text) => [...text.matchAll(line)]).reduce((sum, [, count]) => sum + Number(count), 0)
 }
 

@@ -45,6 +45,17 @@ export class ServiceProcess {
     return value
   }
 
+  /** What it says at `/metrics` now. */
+  async metrics(): Promise<string> {
+    return (await fetch(`http://${this.told('metrics served', 'address')}/metrics`)).text()
+  }
+
+  /** The value of one metric now, by its name with its labels as they stand there; undefined when it is not there. */
+  async metric(name: string): Promise<number | undefined> {
+    const line = (await this.metrics()).split('\n').find((each) => each.startsWith(`${name} `))
+    return line === undefined ? undefined : Number(line.slice(name.length + 1))
+  }
+
   get running(): boolean {
     return this.#process?.running ?? false
   }
