@@ -20,6 +20,11 @@ export class SteeredClock implements Clock {
     this.#startMs = startMs
   }
 
+  /** Puts the wall clock to this time, as where something besides has the machine's own. Monotonic time and timers stay. */
+  setWall(nowMs: number): void {
+    this.#startMs = nowMs - this.#elapsedMs
+  }
+
   now(): number {
     return Math.floor(this.#startMs + this.#elapsedMs)
   }
