@@ -24,7 +24,7 @@ const idRule = 'must be 1 to 128 characters of A-Z a-z 0-9 . _ : ~ -'
 
 /**
  * Checks a published message whole and fills in the defaults of the contract. Throws one PushError that names every field that is wrong; its
- * reason is that of the first one. NOT_IMPLEMENTED for what this version does not do.
+ * reason is that of the first one.
  */
 export function checkMessage(given: Message | undefined): CheckedMessage {
   if (!given) throw invalid('INVALID_MESSAGE', [{ field: 'message', description: 'is required' }])
@@ -125,11 +125,6 @@ export function checkMessage(given: Message | undefined): CheckedMessage {
     if (signature.value.length === 0 || signature.value.length > 512)
       wrong('INVALID_MESSAGE', 'signature.value', 'must be 1 to 512 bytes')
   }
-}
-
-/** Refuses what a later version does. */
-export function notYet(what: string): PushError {
-  return new PushError('NOT_IMPLEMENTED', `this version does not do ${what} yet`)
 }
 
 function isJson(contentType: string): boolean {
